@@ -1,0 +1,1 @@
+//! A stock deadpool-postgres pool whose deadlines reach the server.

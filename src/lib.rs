@@ -1,0 +1,1 @@
+//! Deadlines and cancellation that reach PostgreSQL.
