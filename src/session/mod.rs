@@ -1,0 +1,2 @@
+//! One server connection, from start-up to close.
+pub(crate) mod machine;
