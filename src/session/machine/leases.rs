@@ -12,6 +12,8 @@ pub(crate) struct Lease {
     pub(crate) state: LeaseState,
     /// The time at which it ends, whoever notices.
     pub(crate) deadline: Option<Instant>,
+    /// A request of it was written.
+    pub(crate) sent: bool,
     /// A context is bound; else the default deadline applies to each request.
     pub(crate) has_context: bool,
 }
@@ -45,6 +47,8 @@ pub(crate) enum Why {
     /// A time passed for which there is no context to end: a default deadline,
     /// or the bound of work that ran on.
     Time,
+    /// Somebody asked for what is in flight to be cancelled.
+    Cancelled,
     /// It was found released with work in flight (rule 14).
     Abandoned,
 }
@@ -95,7 +99,7 @@ impl Leases {
     pub(crate) fn add(&mut self, kind: LeaseKind, deadline: Option<Instant>, has_context: bool) -> LeaseId {
         self.next = self.next.wrapping_add(1);
         let id = LeaseId(self.next);
-        self.all.push(Lease { id, kind, state: LeaseState::Live, deadline, has_context });
+        self.all.push(Lease { id, kind, state: LeaseState::Live, deadline, sent: false, has_context });
         id
     }
 

@@ -326,6 +326,24 @@ impl Machine {
         }
     }
 
+    /// Is there anything for [`settle`](Machine::settle) to say?
+    pub(crate) fn has_answers(&self) -> bool {
+        self.ledger.requests().any(|request| match request.stage {
+            Stage::Refused => true,
+            Stage::InFlight => !request.answered && request.class == Class::Work && self.leases.ended(request.lease),
+            _ => false,
+        })
+    }
+
+    /// Why those leases ended that have no context to tell it.
+    pub(crate) fn whys(&self) -> Vec<(LeaseId, Why)> {
+        let ended = self.leases.iter().filter_map(|lease| match lease.state {
+            LeaseState::Ended(why) => Some((lease.id, why)),
+            LeaseState::Live => None,
+        });
+        ended.collect()
+    }
+
     /// The client asked for more and was told to wait (rule 4).
     pub(crate) fn handle_taken_up(&mut self, now: Instant) {
         if !self.taken_up {
@@ -410,6 +428,28 @@ impl Machine {
         self.eof_proves = proves;
     }
 
+    /// Somebody sent what no protocol allows.
+    pub(crate) fn handle_malformed(&mut self, malformed: Malformed) {
+        self.retire(Retired::Protocol(malformed));
+    }
+
+    /// Somebody asks for what is in flight to be cancelled. `false`: there is
+    /// nothing.
+    pub(crate) fn handle_cancel(&mut self, now: Instant) -> bool {
+        let Machine { ledger, leases, .. } = self;
+        let mut id = None;
+        for request in ledger.requests_mut() {
+            if request.works() && !leases.ended(request.lease) {
+                request.lease = *id.get_or_insert_with(|| leases.add(LeaseKind::Default, None, false));
+            }
+        }
+        if let Some(id) = id {
+            self.end(id, Why::Cancelled);
+        }
+        self.decide(now);
+        id.is_some()
+    }
+
     /// What the driver has to do, one after the other.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -421,6 +461,40 @@ impl Machine {
     }
 
     // ---- what others may know -----------------------------------------------
+
+    /// Must what the server says be looked at message by message?
+    pub(crate) fn wants_filter(&self) -> bool {
+        self.draining || self.ledger.wants_filter()
+    }
+
+    /// Is nothing under way that the driver would have to look after?
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ledger.is_empty() && self.inject.is_empty() && self.outputs.is_empty() && !self.draining
+    }
+
+    pub(crate) fn facts(&self) -> &crate::wire::ledger::Facts {
+        self.ledger.facts()
+    }
+
+    /// The lease to which a request belongs of which nothing else is known.
+    pub(crate) fn base(&self) -> LeaseId {
+        self.leases.base()
+    }
+
+    pub(crate) fn check_out_lease(&self) -> LeaseId {
+        self.leases.check_out_id()
+    }
+
+    /// Does anything still depend on this lease?
+    pub(crate) fn knows(&self, id: LeaseId) -> bool {
+        self.leases.get(id).is_some()
+    }
+
+    /// The leases whose deadline has passed and that have not ended.
+    pub(crate) fn due(&self, now: Instant) -> impl Iterator<Item = LeaseId> {
+        let live = self.leases.iter().filter(|lease| lease.state == LeaseState::Live && lease.has_context);
+        live.filter(move |lease| lease.deadline.is_some_and(|at| at <= now)).map(|lease| lease.id)
+    }
 
     /// Should the session read on by itself (rule 13)?
     pub(crate) fn drains(&self) -> bool {
@@ -439,8 +513,7 @@ impl Machine {
     /// Would dropping the session now leave work behind that nobody wants
     /// (rule 8)?
     pub(crate) fn leaves_work(&self) -> bool {
-        self.retired.is_none()
-            && self.ledger.requests().any(|request| {
+        self.ledger.requests().any(|request| {
                 let detached = self.leases.get(request.lease).is_some_and(|lease| {
                     lease.kind == LeaseKind::Detached && lease.state == LeaseState::Live
                 });
@@ -453,6 +526,7 @@ impl Machine {
     pub(crate) fn progress(&self, id: LeaseId) -> LeaseProgress {
         let mine = || self.ledger.requests().filter(|request| request.lease == id);
         LeaseProgress {
+            sent: self.leases.get(id).is_some_and(|lease| lease.sent),
             in_flight: mine().any(|request| request.in_flight()),
             half_written: mine().any(Request::half_written),
             queued: mine().any(|request| request.stage == Stage::Queued),
@@ -468,6 +542,8 @@ impl Machine {
 /// See [`Machine::progress`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeaseProgress {
+    /// A request of it was written at some time.
+    pub(crate) sent: bool,
     pub(crate) in_flight: bool,
     pub(crate) half_written: bool,
     pub(crate) queued: bool,

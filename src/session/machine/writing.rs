@@ -149,6 +149,11 @@ impl Machine {
     /// These bytes of the client's were written.
     pub(crate) fn handle_wrote(&mut self, bytes: &[u8], now: super::Instant) {
         self.ledger.wrote(bytes);
+        for request in self.ledger.requests().filter(|request| request.in_flight()) {
+            if let Some(lease) = self.leases.get_mut(request.lease) {
+                lease.sent = true;
+            }
+        }
         self.decide(now);
     }
 
