@@ -1,1 +1,17 @@
 //! Deadlines and cancellation that reach PostgreSQL.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod connect;
+mod context;
+mod error;
+mod session;
+mod settings;
+mod stream;
+
+pub use connect::{Connector, ConnectorBuilder, Stream, dial};
+pub use context::Context;
+pub use error::{Error, Phase};
+pub use session::Connection;
+pub use settings::{EofProof, Settings};
+pub use stream::{DeadlineStream, Deadlines};
