@@ -8,6 +8,8 @@ mod error;
 mod session;
 mod settings;
 mod stream;
+#[cfg(feature = "rustls")]
+mod tls;
 
 pub use connect::{Connector, ConnectorBuilder, Stream, dial};
 pub use context::Context;
@@ -15,3 +17,5 @@ pub use error::{Error, Phase};
 pub use session::Connection;
 pub use settings::{EofProof, Settings};
 pub use stream::{DeadlineStream, Deadlines};
+#[cfg(feature = "rustls")]
+pub use tls::{MakeRustls, RustlsConnect, RustlsStream};
