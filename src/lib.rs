@@ -3,8 +3,8 @@
 #![warn(missing_docs)]
 
 mod connect;
-mod context;
-mod error;
+pub mod context;
+pub mod error;
 mod session;
 mod settings;
 mod stream;
@@ -12,7 +12,7 @@ mod stream;
 mod tls;
 
 pub use connect::{Connector, ConnectorBuilder, Stream, dial};
-pub use context::Context;
+pub use context::{Cause, Context, End, Guard, Reason, spawn};
 pub use error::{Error, Phase};
 pub use session::Connection;
 pub use settings::{EofProof, Settings};

@@ -6,8 +6,6 @@
 //!    start-up, the rest are raced: another address may be another server.
 //! 3. Whatever does not lead to a connection is told in the final error.
 
-use std::sync::{Mutex, PoisonError};
-
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::config::LoadBalanceHosts;
 use tokio_postgres::{Client, Config};
@@ -16,6 +14,7 @@ use super::config::socket_options;
 use super::dial::{Address, Socket};
 use super::failure::Failure;
 use super::hosts::{Host, Target, share};
+use super::journal::Journal;
 use super::peer::{Peer, PeerTls};
 use super::race::race;
 use super::resolve::resolve;
@@ -25,28 +24,11 @@ use super::{Connector, Stream, startup};
 use crate::error::{Error, Phase};
 use crate::session::Connection;
 
-/// Where a connect is: what an error says of its phase.
-pub(super) struct Step(Mutex<Phase>);
-
-impl Step {
-    pub(super) fn new() -> Step {
-        Step(Mutex::new(Phase::Outside))
-    }
-
-    pub(super) fn phase(&self) -> Phase {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, phase: Phase) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-    }
-}
-
 /// One connect under way.
 pub(super) struct Attempt<'a> {
     pub(super) connector: &'a Connector,
     pub(super) config: &'a Config,
-    pub(super) step: &'a Step,
+    pub(super) journal: &'a Journal<'a>,
     pub(super) deadline: Instant,
 }
 
@@ -60,19 +42,16 @@ impl Attempt<'_> {
     /// Tries every host.
     pub(super) async fn run(&self) -> Result<(Client, Connection), Error> {
         let hosts = Host::list(self.config)?;
-        let mut failures = Vec::new();
         for (i, host) in hosts.iter().enumerate() {
             let (begun, by) = (Instant::now(), share(self.deadline, hosts.len() - i)); // rule 1
             let failure = match timeout_at(by, self.host(host, by)).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(failure)) => failure,
-                Err(_) => Failure::timed_out(self.step.phase(), begun.elapsed()),
+                Err(_) => Failure::timed_out(self.journal.phase(), begun.elapsed()),
             };
-            let failure = failure.at(host);
-            tracing::debug!(target: "pgdeadline", %failure, "host failed");
-            failures.push(failure);
+            self.journal.failed(failure.at(host)); // rule 3
         }
-        Err(Failure::all(failures).into_error())
+        Err(self.journal.all_failed())
     }
 
     /// Tries every address of one host.
@@ -96,18 +75,18 @@ impl Attempt<'_> {
             let failure = match timeout_at(by, self.start(host, &address, socket)).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(failure)) => failure,
-                Err(_) => Failure::timed_out(self.step.phase(), begun.elapsed()),
+                Err(_) => Failure::timed_out(self.journal.phase(), begun.elapsed()),
             };
             failures.push(failure.at(&address)); // rule 2
         }
-        Err(Failure::all(failures)) // rule 3
+        Err(Failure::all(failures))
     }
 
     async fn addresses(&self, host: &Host) -> Result<Vec<Address>, Failure> {
         match &host.target {
             Target::Address(address) => Ok(vec![address.clone()]),
             Target::Name(name, port) => {
-                self.step.enter(Phase::Resolve);
+                self.journal.enter(Phase::Resolve);
                 let order: LoadBalanceHosts = self.config.get_load_balance_hosts();
                 resolve(self.connector.dialler(), name, *port, order).await
             }
@@ -120,7 +99,7 @@ impl Attempt<'_> {
         candidates: Vec<Address>,
         failures: &mut Vec<Failure>,
     ) -> (Option<(Address, Socket)>, Vec<Address>) {
-        self.step.enter(Phase::Connect);
+        self.journal.enter(Phase::Connect);
         let options = socket_options(self.config);
         let connect_timeout = self.config.get_connect_timeout().copied();
         let outcome = race(
@@ -149,7 +128,7 @@ impl Attempt<'_> {
         socket: Socket,
     ) -> Result<(Client, Connection), Failure> {
         let Established { transport, peer } = self.establish(host, address, socket).await?;
-        self.step.enter(Phase::StartUp);
+        self.journal.enter(Phase::StartUp);
         startup::start_up(self.connector, self.config, transport, peer).await
     }
 
@@ -159,7 +138,7 @@ impl Attempt<'_> {
         address: &Address,
         socket: Socket,
     ) -> Result<Established, Failure> {
-        self.step.enter(Phase::Tls);
+        self.journal.enter(Phase::Tls);
         let wanted = Wanted {
             mode: self.config.get_ssl_mode(),
             negotiation: self.config.get_ssl_negotiation(),

@@ -85,10 +85,6 @@ impl Failure {
         }
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        self.phase
-    }
-
     pub(super) fn into_error(self) -> Error {
         Error::connect(self.phase, self.message, self.source)
     }
@@ -97,6 +93,12 @@ impl Failure {
 impl Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -126,7 +128,7 @@ mod tests {
         assert_eq!(Failure::all(vec![first()]).to_string(), "a:1: unknown");
         let all = Failure::all(vec![first(), last()]);
         assert_eq!(all.to_string(), "a:1: unknown; b:2: refused");
-        assert_eq!(all.phase(), Phase::Connect);
+        assert_eq!(all.phase, Phase::Connect);
     }
 
     #[test]

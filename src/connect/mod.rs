@@ -4,8 +4,8 @@
 //! and [`builder`] say where it all comes from, [`hosts`] orders the hosts and
 //! shares the time, [`resolve`] looks names up, [`race`] picks an address,
 //! [`dial`] and [`socket`] open it, [`tls`] negotiates, [`startup`]
-//! authenticates. [`attempt`] walks through them; [`peer`] is the way back to
-//! where a session is connected.
+//! authenticates. [`attempt`] walks through them, [`journal`] notes how far it
+//! came; [`peer`] is the way back to where a session is connected.
 //!
 //! Rules kept here (numbers are the design's):
 //!
@@ -26,6 +26,7 @@ pub mod dial;
 mod failure;
 mod greeting;
 mod hosts;
+mod journal;
 mod peer;
 mod provider;
 mod race;
@@ -44,17 +45,18 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config};
 
-use self::attempt::{Attempt, Step};
+use self::attempt::Attempt;
 pub use self::builder::ConnectorBuilder;
 use self::dial::{Dial, Socket};
 use self::failure::Failure;
 use self::hosts::from_now;
+use self::journal::Journal;
 pub(crate) use self::peer::Peer;
 use self::provider::Source;
 use self::tls::EraseTls;
 pub(crate) use self::transport::Transport;
-use crate::context::{Context, End, Progress};
-use crate::error::{Error, Phase};
+use crate::context::Context;
+use crate::error::Error;
 use crate::session::Connection;
 use crate::settings::Settings;
 use crate::stream::DeadlineStream;
@@ -201,19 +203,38 @@ impl Connector {
     /// Dropping the future closes whatever it has opened. A name look-up goes
     /// on, on its blocking thread, and its result is dropped.
     pub async fn connect(&self, ctx: &Context) -> Result<(Client, Connection), Error> {
-        if let Some(end) = ended(ctx) {
-            return Err(end_in(&end, Phase::Outside));
+        let journal = Journal::new(ctx);
+        if let Some(end) = ctx.end() {
+            return Err(journal.ended(&end));
         }
-        let step = Step::new();
         let begun = Instant::now();
         let deadline = self.deadline(ctx);
         let attempt = async {
-            match timeout_at(deadline, self.attempt(&step, deadline)).await {
+            match timeout_at(deadline, self.attempt(&journal, deadline)).await {
                 Ok(result) => result,
-                Err(_) => Err(Failure::timed_out(step.phase(), begun.elapsed()).into_error()),
+                Err(_) => {
+                    journal.failed(Failure::timed_out(journal.phase(), begun.elapsed()));
+                    Err(journal.all_failed())
+                }
             }
         };
-        under(ctx, &step, attempt).await
+        let (mut attempt, mut end) = (pin!(attempt), pin!(ctx.ended()));
+        poll_fn(|cx| {
+            match attempt.as_mut().poll(cx) {
+                Poll::Ready(Ok(connected)) => return Poll::Ready(Ok(connected)),
+                // The last host's time is up when the context's is: the end
+                // is the cause then.
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(match ctx.end() {
+                        Some(end) => journal.ended_after(&end, error),
+                        None => error,
+                    }));
+                }
+                Poll::Pending => {}
+            }
+            end.as_mut().poll(cx).map(|end| Err(journal.ended(&end)))
+        })
+        .await
     }
 
     /// The configuration; `None` if it comes from a provider.
@@ -234,7 +255,11 @@ impl Connector {
         &*self.inner.dial
     }
 
-    async fn attempt(&self, step: &Step, deadline: Instant) -> Result<(Client, Connection), Error> {
+    async fn attempt(
+        &self,
+        journal: &Journal<'_>,
+        deadline: Instant,
+    ) -> Result<(Client, Connection), Error> {
         let provided;
         let config = match &self.inner.source {
             Source::Fixed(config) => config,
@@ -247,7 +272,7 @@ impl Connector {
         Attempt {
             connector: self,
             config,
-            step,
+            journal,
             deadline,
         }
         .run()
@@ -271,55 +296,6 @@ impl std::fmt::Debug for Connector {
             .field("settings", &self.inner.settings)
             .finish_non_exhaustive()
     }
-}
-
-/// Runs a connect until its context ends.
-async fn under<T>(
-    ctx: &Context,
-    step: &Step,
-    attempt: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let (mut attempt, mut end) = (pin!(attempt), pin!(ctx.ended()));
-    poll_fn(|cx| {
-        match attempt.as_mut().poll(cx) {
-            Poll::Ready(Ok(done)) => return Poll::Ready(Ok(done)),
-            // The last host's time is up when the context's is: the end is
-            // the cause then.
-            Poll::Ready(Err(error)) => {
-                return Poll::Ready(Err(match ended(ctx) {
-                    Some(end) => end_in(&end, step.phase()),
-                    None => error,
-                }));
-            }
-            Poll::Pending => {}
-        }
-        end.as_mut()
-            .poll(cx)
-            .map(|end| Err(end_in(&end, step.phase())))
-    })
-    .await
-}
-
-/// The context's end, if it has ended or its time has passed.
-fn ended(ctx: &Context) -> Option<End> {
-    if ctx
-        .deadline()
-        .is_some_and(|deadline| Instant::now() >= deadline)
-    {
-        ctx.expire();
-    }
-    ctx.end()
-}
-
-fn end_in(end: &End, phase: Phase) -> Error {
-    Error::end(
-        end,
-        Progress {
-            phase,
-            sent: Some(false),
-            commit_in_doubt: false,
-        },
-    )
 }
 
 #[cfg(test)]
