@@ -200,6 +200,17 @@ impl Error {
         Error::new(Kind::End { end, progress }, None)
     }
 
+    /// A context ended after something else had gone wrong, which is told as
+    /// the source.
+    pub(crate) fn end_after(
+        end: &End,
+        progress: Progress,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Error {
+        let end = end.clone();
+        Error::new(Kind::End { end, progress }, Some(source.into()))
+    }
+
     /// No connection could be made. The message says what was wrong and what
     /// to do.
     pub(crate) fn connect(
