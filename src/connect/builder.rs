@@ -189,6 +189,7 @@ impl ConnectorBuilder {
                 dial,
                 settings,
                 always_bounded: connect_deadline.is_some(),
+                gates: Default::default(),
             }),
         })
     }

@@ -58,6 +58,7 @@ pub(crate) use self::transport::Transport;
 use crate::context::Context;
 use crate::error::Error;
 use crate::session::Connection;
+use crate::session::gate::Gates;
 use crate::settings::Settings;
 use crate::stream::DeadlineStream;
 
@@ -101,6 +102,8 @@ struct Inner {
     settings: Settings,
     /// The bound was asked for, so it counts beside a context's deadline too.
     always_bounded: bool,
+    /// What is known of each server, and how many cancels are on their way.
+    gates: Gates,
 }
 
 impl Connector {
@@ -245,6 +248,11 @@ impl Connector {
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// What is known of each server, shared by all sessions.
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.inner.gates
     }
 
     fn tls(&self) -> &dyn EraseTls {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::context::{Context, End, Observer, Over};
+use crate::context::{Context, End, Observer, Over, Progress};
 use crate::wire::request::LeaseId;
 
 /// The table from lease to context.
@@ -13,6 +13,8 @@ struct Entry {
     lease: LeaseId,
     context: Context,
     end: Option<End>,
+    /// How far the work had come when the context ended.
+    progress: Option<Progress>,
     keeps_time: bool,
 }
 
@@ -50,15 +52,17 @@ impl Bound {
             context.leave_time();
         }
         if !matches!(over, Err(Over::Finished)) {
-            self.0.push(Entry { lease, context: context.clone(), end, keeps_time: over.is_ok() });
+            self.0.push(Entry { lease, context: context.clone(), end, progress: None, keeps_time: over.is_ok() });
         }
         over
     }
 
-    /// Notes that a context ended; the promise has been kept.
-    pub(crate) fn ended(&mut self, lease: LeaseId, end: &End) {
+    /// Notes that a context ended, and how far its work had come; the promise
+    /// has been kept.
+    pub(crate) fn ended(&mut self, lease: LeaseId, end: &End, progress: Progress) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.lease == lease) {
             entry.end.get_or_insert_with(|| end.clone());
+            entry.progress.get_or_insert(progress);
             if std::mem::take(&mut entry.keeps_time) {
                 entry.context.leave_time();
             }
@@ -76,20 +80,34 @@ impl Bound {
         });
     }
 
+    /// How far the work of a lease had come when its context ended.
+    pub(crate) fn progress(&self, lease: LeaseId) -> Option<Progress> {
+        self.0.iter().find(|entry| entry.lease == lease).and_then(|entry| entry.progress)
+    }
+
     /// A lease's context finished: there is nothing more to observe.
-    pub(crate) fn finished(&mut self, lease: LeaseId) {
-        self.0.retain(|entry| {
-            let this = entry.lease == lease;
-            if this && entry.keeps_time {
-                entry.context.leave_time();
-            }
-            !this
-        });
+    pub(crate) fn finished(&mut self, lease: LeaseId, observer: &Arc<dyn Observer>) {
+        self.retain(observer, |each| each != lease);
     }
 
     /// Forgets all of them.
     pub(crate) fn clear(&mut self, observer: &Arc<dyn Observer>) {
         self.retain(observer, |_| false);
+    }
+
+    /// Forgets those that are not `known`, but not the last that ended: an
+    /// error may still be made of them.
+    pub(crate) fn retain_ended(&mut self, observer: &Arc<dyn Observer>, known: impl Fn(LeaseId) -> bool) {
+        let mut ended = self.0.iter().filter(|entry| entry.end.is_some() && !known(entry.lease)).count();
+        self.0.retain(|entry| {
+            let over = !known(entry.lease);
+            let remembered = over && entry.end.is_some() && ended <= REMEMBERED;
+            ended -= usize::from(over && entry.end.is_some() && !remembered);
+            if over && !remembered {
+                entry.forget(observer);
+            }
+            !over || remembered
+        });
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -99,11 +117,13 @@ impl Bound {
 
 impl Entry {
     fn forget(&self, observer: &Arc<dyn Observer>) {
-        if self.end.is_none() {
-            self.context.unobserve(observer, u64::from(self.lease.0));
-        }
+        self.context.unobserve(observer, u64::from(self.lease.0));
         if self.keeps_time {
             self.context.leave_time();
         }
     }
 }
+
+/// How many contexts that ended are remembered for the errors made of them.
+/// Each was let go by its caller within one poll, so few are ever asked for.
+const REMEMBERED: usize = 4;

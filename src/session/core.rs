@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::bound::Bound;
 use super::machine::{LeaseState, Machine, NextWrite, Why};
 use crate::connect::Transport;
-use crate::context::{Cause, End, Progress};
-use crate::error::{Error, Phase, marker};
+use crate::context::{Cause, End, Progress, Reason};
+use crate::error::{Error, Phase, response_texts};
 use crate::wire::framer::Malformed;
 use crate::wire::message;
 use crate::wire::request::{LeaseId, Request};
@@ -289,7 +289,7 @@ impl Core {
         let mut text = |request: &Request, up: &mut Vec<u8>| {
             let end = match (bound.end(request.lease), whys.iter().find(|(id, _)| *id == request.lease)) {
                 (Some(end), _) => end.clone(),
-                (None, Some((_, Why::Cancelled))) => End::remembered(Cause::Cancelled(Default::default()), false),
+                (None, Some((_, Why::Cancelled))) => End::remembered(Cause::Cancelled(Reason::not_given()), false),
                 (None, Some((_, Why::Abandoned)) | None) => End::remembered(Cause::Dropped, false),
                 (None, Some(_)) => End::remembered(Cause::Deadline, false),
             };
@@ -302,7 +302,7 @@ impl Core {
                     commit_in_doubt: sent && request.verb == Verb::Commit,
                 },
             );
-            let (text, detail) = marker::response_texts(&error);
+            let (text, detail) = response_texts(&error);
             message::error_response(up, message::QUERY_CANCELED, &text, Some(&detail));
         };
         machine.settle(&mut text, up, now);

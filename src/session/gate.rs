@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::connect::Address;
+use crate::connect::dial::Address;
 
 /// One gate a server, shared by all sessions of a connector.
 #[derive(Default)]

@@ -119,7 +119,7 @@ impl Session {
         }
         let deadline = context.and_then(Context::deadline);
         let lease = core.machine.handle_check_out(deadline, context.is_some(), Instant::now());
-        self.0.forget(&mut core);
+        self.0.forget_before(&mut core);
         if let Some(context) = context {
             self.0.bind(&mut core, lease, context, false);
         }
@@ -169,7 +169,7 @@ impl Session {
         }
         let base = core.machine.base();
         if let Some(end) = core.bound.end(base) {
-            return Err(Error::end(end, crate::context::Progress::not_sent()));
+            return Err(Error::end(end, crate::context::Progress::OUTSIDE));
         }
         let lease = core.machine.handle_begin(context.deadline(), Instant::now());
         self.0.bind(&mut core, lease, context, false);

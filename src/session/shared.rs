@@ -1,7 +1,7 @@
 //! One session, as its stream, its driver and its handles share it.
 
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use tracing::{debug, trace};
 
 use super::cancel::Target;
 use super::core::Core;
-use super::machine::{LeaseState, Machine, Outcome};
+use super::machine::{Machine, Outcome};
 use super::stream::SessionStream;
 use super::waker::{ConnectionWaker, Note};
 use crate::connect::{Connector, Peer, Transport};
@@ -31,12 +31,14 @@ pub(crate) struct Shared {
     /// Told when a request has been in flight for longer than the sweep
     /// interval.
     pub(super) on_busy: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    this: Weak<Shared>,
 }
 
 /// Opens a session over a transport on which nothing was said yet.
 pub(crate) fn open(transport: Transport, peer: Arc<Peer>, connector: Connector) -> (SessionStream, Arc<Shared>) {
     let machine = Machine::new(*connector.settings(), invented_key());
-    let shared = Arc::new(Shared {
+    let shared = Arc::new_cyclic(|this| Shared {
+        this: Weak::clone(this),
         core: Mutex::new(Core::new(machine, transport)),
         waker: ConnectionWaker::new(),
         changed: Notify::new(),
@@ -66,6 +68,14 @@ impl Shared {
     pub(super) fn attempt_over(&self, number: u32, outcome: Outcome) {
         self.lock().machine.handle_attempt_over(number, outcome, Instant::now());
         self.waker.wake_task();
+    }
+
+    /// This session, from inside a callback of it: somebody holds it there.
+    fn this(&self) -> Arc<dyn Observer> {
+        match self.this.upgrade() {
+            Some(this) => this,
+            None => unreachable!("an observer is called by a tree that holds it"),
+        }
     }
 
     pub(super) fn observer(self: &Arc<Self>) -> Arc<dyn Observer> {
@@ -111,10 +121,16 @@ impl Shared {
 
     /// Forgets the contexts of leases that are over.
     pub(super) fn forget(self: &Arc<Self>, core: &mut Core) {
-        if core.bound.len() > 0 {
+        if core.bound.len() > 1 {
             let Core { machine, bound, .. } = core;
-            bound.retain(&self.observer(), |lease| machine.knows(lease));
+            bound.retain_ended(&self.observer(), |lease| machine.knows(lease));
         }
+    }
+
+    /// Forgets all that was bound before a check-out.
+    pub(super) fn forget_before(self: &Arc<Self>, core: &mut Core) {
+        let Core { machine, bound, .. } = core;
+        bound.retain(&self.observer(), |lease| machine.knows(lease));
     }
 }
 
@@ -122,7 +138,8 @@ impl Observer for Shared {
     fn ended(&self, key: u64, end: &End) {
         let Some(lease) = lease(key) else { return };
         let mut core = self.lock();
-        core.bound.ended(lease, end);
+        let progress = self.progress_of(&core, lease);
+        core.bound.ended(lease, end, progress);
         let process_id = core.machine.facts().process_id;
         debug!(target: "pgdeadline", process_id, lease = lease.0, cause = %end, "context ended");
         core.machine.handle_ended(lease, Instant::now());
@@ -137,23 +154,28 @@ impl Observer for Shared {
         let Some(lease) = lease(key) else { return };
         let mut core = self.lock();
         core.machine.handle_finished(lease, Instant::now());
-        let gone = !core.machine.knows(lease) || core.lease_state(lease) != Some(LeaseState::Live);
         let idle = core.is_idle();
-        core.bound.finished(lease);
+        core.bound.finished(lease, &self.this());
         drop(core);
-        if !idle || gone {
+        if !idle {
             self.waker.wake_task();
         }
     }
 
-    fn progress(&self, key: u64) -> Progress {
-        let Some(lease) = lease(key) else {
-            return Progress { phase: Phase::Outside, sent: None, commit_in_doubt: false };
-        };
+    fn progress(&self, key: u64) -> Option<Progress> {
+        let lease = lease(key)?;
+        let core = self.lock();
+        let progress = core.bound.progress(lease);
+        Some(progress.unwrap_or_else(|| self.progress_of(&core, lease)))
+    }
+}
+
+impl Shared {
+    fn progress_of(&self, core: &Core, lease: LeaseId) -> Progress {
         // What the client has queued and the driver not yet seen counts as
         // sent.
         let queued = self.waker.is_woken();
-        let progress = self.lock().machine.progress(lease);
+        let progress = core.machine.progress(lease);
         Progress {
             phase: match progress {
                 _ if progress.half_written || progress.queued => Phase::Write,
