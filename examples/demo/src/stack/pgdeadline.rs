@@ -26,17 +26,18 @@ where
     let background = Context::background();
     match ending {
         Ending::Deadline => {
-            let (context, _guard) = background.with_deadline(end);
+            let context = background.with_deadline(end);
             let result = context.run(work).await;
             Returned::now(end, outcome(result, Error::is_deadline))
         }
         Ending::AmbientDeadline => {
-            let (context, _guard) = background.with_deadline(end);
+            let context = background.with_deadline(end);
             let result = context.scope(work).await;
             Returned::now(end, outcome(Ok(result), Error::is_deadline))
         }
         Ending::Cancel(reason) => {
-            let (context, guard) = background.child();
+            let guard = background.child();
+            let context = guard.context().clone();
             let canceller = tokio::spawn(async move {
                 sleep_until(end).await;
                 let ended = Instant::now();
@@ -72,5 +73,62 @@ fn outcome(result: Result<Result<()>, Error>, is_it: fn(&Error) -> bool) -> Outc
         Outcome::Ended(error.to_string())
     } else {
         Outcome::Failed(format!("told as another end: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    #[tokio::test(start_paused = true)]
+    async fn every_ending_returns_at_its_end_and_says_which_it_was() {
+        for (ending, words) in [
+            (Ending::Deadline, "deadline"),
+            (Ending::Cancel("a good reason"), "a good reason"),
+        ] {
+            let end = Instant::now() + LIMIT;
+            let returned = run_until(end, ending, std::future::pending()).await;
+            assert_eq!((returned.ended, returned.at), (end, end), "{ending:?}");
+            match returned.outcome {
+                Outcome::Ended(said) => assert!(said.contains(words), "{said}"),
+                other => panic!("{ending:?} gave {other:?}"),
+            }
+        }
+        let end = Instant::now() + LIMIT;
+        let returned = run_until(end, Ending::Drop, std::future::pending()).await;
+        assert_eq!((returned.at, returned.outcome), (end, Outcome::Gone));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_comes_back_by_itself_says_so() {
+        for ending in [
+            Ending::Deadline,
+            Ending::AmbientDeadline,
+            Ending::Cancel("reason"),
+            Ending::Drop,
+        ] {
+            let end = Instant::now() + LIMIT;
+            let fine = run_until(end, ending, async { Ok(()) }).await;
+            assert_eq!(fine.outcome, Outcome::Finished);
+            let broken = run_until(end, ending, async { anyhow::bail!("no such table") }).await;
+            assert_eq!(broken.outcome, Outcome::Failed("no such table".into()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_is_told_as_another_does_not_count() {
+        let end = Instant::now() + LIMIT;
+        let work = async {
+            let other = Context::background().child();
+            other.cancel_with("somebody else's");
+            Ok(other.run(std::future::pending::<()>()).await?)
+        };
+        match run_until(end, Ending::AmbientDeadline, work).await.outcome {
+            Outcome::Failed(words) => assert!(words.starts_with("told as another"), "{words}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
