@@ -1,0 +1,112 @@
+//! One cancel attempt: from the dial to the EOF of its socket.
+//!
+//! 1. It goes to the address that the session is connected to, over TLS where
+//!    the session is (rule 9).
+//! 2. It asks the machine right before its first byte whether it is still
+//!    wanted (rule 3), and from then on it is over at EOF only (rule 4).
+//! 3. It takes a place at the server's gate (rule 10) and is bounded by the
+//!    session's grace (rule 2).
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, trace};
+
+use super::machine::Outcome;
+use super::shared::Shared;
+use crate::connect::{Connector, Peer, Transport};
+use crate::wire::message;
+
+/// Whom a cancel is for: all that is needed when the session itself is gone.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) connector: Connector,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) process_id: i32,
+    pub(crate) key: Vec<u8>,
+}
+
+/// Makes one attempt for a session and reports it to its machine.
+pub(crate) async fn attempt(shared: Arc<Shared>, target: Target, number: u32, until: Instant) {
+    let wanted = || shared.lock().machine.handle_attempt_connected(number, Instant::now());
+    let outcome = send(&target, until, wanted, number).await;
+    shared.attempt_over(number, outcome);
+}
+
+/// Makes one attempt for a session that is gone (rule 8): nothing can be hit
+/// by it but what the session left behind.
+pub(crate) async fn farewell(target: Target, until: Instant) {
+    send(&target, until, || true, 0).await;
+}
+
+/// # Cancel safety
+/// Dropped after its bytes were written, the signal may still arrive: only the
+/// runtime's own end may drop it.
+async fn send(target: &Target, until: Instant, wanted: impl FnOnce() -> bool, number: u32) -> Outcome {
+    let process_id = target.process_id;
+    let stream = match timeout_at(until, connect(target, until)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            debug!(target: "pgdeadline", process_id, attempt = number, %error, "cancel not sent");
+            return Outcome::NotWritten;
+        }
+        Err(_) => {
+            debug!(target: "pgdeadline", process_id, attempt = number, "cancel not sent: no connection within the grace");
+            return Outcome::NotWritten;
+        }
+    };
+    if !wanted() {
+        trace!(target: "pgdeadline", process_id, attempt = number, "cancel given up: its work is over");
+        return Outcome::NotWritten;
+    }
+    match timeout_at(until, converse(stream.0, target, number)).await {
+        Ok(Ok(())) => {
+            debug!(target: "pgdeadline", process_id, attempt = number, "cancel EOF");
+            Outcome::Eof
+        }
+        Ok(Err(error)) => {
+            debug!(target: "pgdeadline", process_id, attempt = number, %error, "cancel broke off");
+            Outcome::BrokenOff
+        }
+        Err(_) => {
+            debug!(target: "pgdeadline", process_id, attempt = number, "cancel broke off: no EOF within the grace");
+            Outcome::BrokenOff
+        }
+    }
+}
+
+/// A place at the gate, and a connection to the session's own server.
+async fn connect(target: &Target, until: Instant) -> Result<(Transport, impl Drop + use<>), crate::error::Error> {
+    let Target { connector, peer, .. } = target;
+    let dials = connector.settings().cancel_dials;
+    let place = connector.gates().enter(peer.address(), dials).await;
+    let transport = connector.redial(peer, until).await?;
+    Ok((transport, Place(place)))
+}
+
+/// Keeps a place at the gate until the attempt is over.
+struct Place(#[allow(dead_code, reason = "held for its drop")] Option<tokio::sync::OwnedSemaphorePermit>);
+
+impl Drop for Place {
+    fn drop(&mut self) {}
+}
+
+/// Writes the request and waits for the other side to close. What closes
+/// without a TLS farewell has closed all the same.
+async fn converse(mut stream: Transport, target: &Target, number: u32) -> io::Result<()> {
+    stream.write_all(&message::cancel_request(target.process_id, &target.key)).await?;
+    stream.flush().await?;
+    debug!(target: "pgdeadline", process_id = target.process_id, attempt = number, "cancel sent");
+    let mut rest = [0; 64];
+    loop {
+        match stream.read(&mut rest).await {
+            Ok(0) => return Ok(()),
+            // A server has nothing to say here; what it says means nothing.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Drives tokio-postgres's `Connection` and the session together.
+//!
+//! `Connection` does not poll the socket while a slow reader holds it up, and
+//! the deadline must fire all the same: so one task does both.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_postgres::AsyncMessage;
+use tracing::{Span, debug, info, warn};
+
+use super::Session;
+use super::cancel::attempt;
+use super::exit::{self, Departing};
+use super::machine::{Output, Retired};
+use super::shared::Shared;
+use super::stream::SessionStream;
+use crate::error::Error;
+
+/// The task behind a client: spawn it.
+///
+/// It resolves when the connection is closed: in order after the client was
+/// dropped, or with the error that ended it. Dropping it while something is in
+/// flight sends a cancel (rule 8).
+///
+/// ```no_run
+/// # async fn example(connector: pgdeadline::Connector) -> Result<(), pgdeadline::Error> {
+/// let context = pgdeadline::Context::background();
+/// let (client, connection) = connector.connect(&context).await?;
+/// tokio::spawn(connection);
+/// # Ok(()) }
+/// ```
+#[must_use = "a connection does nothing unless it is polled: spawn it"]
+pub struct Connection {
+    session: Session,
+    postgres: Box<tokio_postgres::Connection<SessionStream, SessionStream>>,
+    waker: Waker,
+    timer: Option<Pin<Box<Sleep>>>,
+    span: Span,
+    done: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>, postgres: tokio_postgres::Connection<SessionStream, SessionStream>) -> Self {
+        let process_id = shared.lock().machine.facts().process_id;
+        let span = tracing::info_span!(target: "pgdeadline", "connection", process_id, server = %shared.peer.address());
+        info!(target: "pgdeadline", parent: &span, process_id, "connected");
+        Connection {
+            waker: Waker::from(Arc::clone(&shared.waker)),
+            session: Session(shared),
+            postgres: Box::new(postgres),
+            timer: None,
+            span,
+            done: false,
+        }
+    }
+
+    /// The session, for whoever binds contexts to it.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Polls for notifications and notices, as
+    /// [`tokio_postgres::Connection::poll_message`] does. `None` and errors are
+    /// final.
+    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> {
+        let span = self.span.clone();
+        let _entered = span.enter();
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let shared = Arc::clone(&self.session.0);
+        shared.waker.register(cx.waker());
+        loop {
+            self.look_at_the_clock(&shared);
+            if let Poll::Ready(message) = self.poll_client(&shared, cx) {
+                if !matches!(message, Some(Ok(_))) {
+                    self.close(&shared, message.as_ref().and_then(|result| result.as_ref().err()));
+                }
+                return Poll::Ready(message);
+            }
+            let again = match shared.lock().poll_drive(cx) {
+                Ok(again) => again,
+                Err(error) => {
+                    let error = Error::retired(format!("the connection was lost: {error}"), None);
+                    self.close(&shared, Some(&error));
+                    // Whoever waits is answered by the client's own end.
+                    true
+                }
+            };
+            if self.carry_out(&shared) || again {
+                continue;
+            }
+            self.tell_waiters(&shared);
+            if ready!(self.poll_timer(&shared, cx)) {
+                continue;
+            }
+        }
+    }
+
+    /// Ends contexts whose deadline has passed before anything else is looked
+    /// at, so that everybody learns of it in the same order.
+    fn look_at_the_clock(&mut self, shared: &Arc<Shared>) {
+        let mut core = shared.lock();
+        let Some(due) = core.machine.poll_timeout() else { return };
+        let now = Instant::now();
+        if due > now {
+            return;
+        }
+        let contexts = core.due(now);
+        if !contexts.is_empty() {
+            drop(core);
+            contexts.iter().for_each(crate::context::Context::expire);
+            core = shared.lock();
+        }
+        core.machine.handle_time(now);
+        core.settle(now);
+    }
+
+    fn poll_client(&mut self, shared: &Arc<Shared>, cx: &Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> {
+        let mark = {
+            let mut core = shared.lock();
+            shared.attribute(&mut core);
+            core.begin_poll(cx.waker());
+            core.machine.mark()
+        };
+        let poll = self.postgres.poll_message(&mut Context::from_waker(&self.waker));
+        let mut core = shared.lock();
+        core.seen = None;
+        match poll {
+            Poll::Pending => {
+                if core.flushed {
+                    core.machine.handle_polled(mark, Instant::now());
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let error = core.error().cloned().unwrap_or_else(|| Error::from(error));
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(None) => Poll::Ready(None),
+        }
+    }
+
+    /// Does what the machine asks for. Says whether the client should be
+    /// polled again for it.
+    fn carry_out(&mut self, shared: &Arc<Shared>) -> bool {
+        let mut again = false;
+        loop {
+            let mut core = shared.lock();
+            let Some(output) = core.machine.poll_output() else {
+                shared.forget(&mut core);
+                return again;
+            };
+            let process_id = core.machine.facts().process_id;
+            match output {
+                Output::Dial(number) => {
+                    let until = core.machine.grace_ends(Instant::now());
+                    core.guard_socket(until);
+                    if let (Some(target), Ok(runtime)) = (shared.target(&core), Handle::try_current()) {
+                        drop(core);
+                        let dial = attempt(Arc::clone(shared), target.clone(), number, until);
+                        runtime.spawn(tracing::Instrument::instrument(
+                            Departing::of(target, Box::pin(dial)),
+                            self.span.clone(),
+                        ));
+                    }
+                }
+                Output::Expire(lease) => {
+                    let context = core.bound.context(lease).cloned();
+                    drop(core);
+                    if let Some(context) = context {
+                        context.expire();
+                    }
+                }
+                Output::Busy => {
+                    drop(core);
+                    if let Some(told) = shared.on_busy.get() {
+                        told();
+                    }
+                }
+                Output::Drained => {
+                    core.unguard_socket();
+                    drop(core);
+                    debug!(target: "pgdeadline", process_id, "drained clean");
+                    again = true;
+                }
+                Output::Retire(why) => {
+                    warn!(target: "pgdeadline", process_id, reason = %why, "retired");
+                    let left = core.machine.leaves_work().then(|| shared.target(&core)).flatten();
+                    core.close(retirement(&why));
+                    drop(core);
+                    left.into_iter().for_each(exit::send);
+                    again = true;
+                }
+            }
+        }
+    }
+
+    fn tell_waiters(&self, shared: &Arc<Shared>) {
+        // Whoever waits looks for itself: clean, retired, or still neither.
+        shared.changed.notify_waiters();
+    }
+
+    /// Keeps the one timer: it is moved only to an earlier time, and what it
+    /// fires for is looked up when it does (rule 12).
+    fn poll_timer(&mut self, shared: &Arc<Shared>, cx: &mut Context<'_>) -> Poll<bool> {
+        let due = shared.lock().machine.poll_timeout();
+        loop {
+            match (&mut self.timer, due) {
+                (None, None) => return Poll::Pending,
+                (None, Some(due)) => self.timer = Some(Box::pin(sleep_until(due))),
+                (Some(timer), due) => {
+                    if let Some(due) = due.filter(|due| *due < timer.deadline()) {
+                        timer.as_mut().reset(due);
+                    }
+                    ready!(timer.as_mut().poll(cx));
+                    match due {
+                        // A sleep may be Pending although its time has come.
+                        Some(due) if due <= Instant::now() => {
+                            timer.as_mut().reset(due + FAR);
+                            return Poll::Ready(true);
+                        }
+                        Some(due) => timer.as_mut().reset(due),
+                        None => {
+                            self.timer = None;
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, shared: &Arc<Shared>, error: Option<&Error>) {
+        if self.done {
+            return;
+        }
+        self.done = error.is_none() || shared.lock().is_closed();
+        let mut core = shared.lock();
+        let process_id = core.machine.facts().process_id;
+        match error {
+            Some(error) => {
+                debug!(target: "pgdeadline", process_id, %error, "closed");
+                core.close(error.clone());
+            }
+            None => {
+                debug!(target: "pgdeadline", process_id, "closed");
+                core.close(Error::retired("the connection is closed", Some(false)));
+            }
+        }
+        drop(core);
+        shared.changed.notify_waiters();
+    }
+}
+
+impl Future for Connection {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            match ready!(self.poll_message(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                Some(Ok(AsyncMessage::Notice(notice))) => {
+                    info!(target: "pgdeadline", "{}: {}", notice.severity(), notice.message());
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// Leaves nothing running on the server that nobody waits for (rule 8).
+    fn drop(&mut self) {
+        let shared = &self.session.0;
+        let mut core = shared.lock();
+        let left = if !core.is_closed() && core.machine.leaves_work() { shared.target(&core) } else { None };
+        core.close(Error::retired("its connection task was dropped", None));
+        core.bound.clear(&shared.observer());
+        drop(core);
+        shared.changed.notify_waiters();
+        left.into_iter().for_each(exit::send);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+fn retirement(why: &Retired) -> Error {
+    match why {
+        Retired::Protocol(malformed) => Error::protocol(malformed.to_string()),
+        other => Error::retired(other.to_string(), None),
+    }
+}
+
+impl fmt::Display for Retired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Retired::Grace => f.write_str("it did not become clean within the grace after an end"),
+            Retired::Unproven => f.write_str("a cancel broke off before its end was proven"),
+            Retired::NoProof => f.write_str("a cancel was sent, and behind this proxy its end can't be proven"),
+            Retired::Stalled => f.write_str("the server stopped in the middle of a message"),
+            Retired::CleanUp => f.write_str("the session's own clean-up failed"),
+            Retired::Protocol(malformed) => malformed.fmt(f),
+        }
+    }
+}
+
+/// As good as never.
+const FAR: std::time::Duration = std::time::Duration::from_secs(86_400 * 365);

@@ -1,0 +1,131 @@
+//! Cancels that must still get out while everything else ends (rule 8).
+//!
+//! 1. An attempt is a task. A task that is dropped unfinished is dropped
+//!    because its runtime is going; its drop hands a fresh attempt to one
+//!    helper thread, which has a runtime of its own.
+//! 2. Whoever hands over waits for it, for what is left of one bound a
+//!    process: hundreds of sessions don't add up.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Handle};
+use tracing::warn;
+
+use super::cancel::{Target, farewell};
+
+/// Sends a cancel for a session that is gone: as a task where there is a
+/// runtime, else through the helper thread.
+pub(crate) fn send(target: Target) {
+    let attempt = Departing::new(target);
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn(attempt)),
+        Err(_) => drop(attempt),
+    }
+}
+
+/// An attempt that survives its runtime.
+pub(crate) struct Departing<F = Pin<Box<dyn Future<Output = ()> + Send>>> {
+    target: Option<Target>,
+    attempt: Option<F>,
+}
+
+impl Departing {
+    /// The cancel of a session that is gone.
+    pub(crate) fn new(target: Target) -> Self {
+        let bound = tokio::time::Duration::from(target.connector.settings().grace);
+        let again = target.clone();
+        let attempt = Box::pin(async move {
+            let until = tokio::time::Instant::now() + bound;
+            farewell(again, until).await;
+        });
+        Departing::of(target, attempt)
+    }
+}
+
+impl<F: Future<Output = ()>> Departing<F> {
+    /// `attempt`, and what to do if it is dropped unfinished.
+    pub(crate) fn of(target: Target, attempt: F) -> Self {
+        Departing { target: Some(target), attempt: Some(attempt) }
+    }
+}
+
+impl<F: Future<Output = ()> + Unpin> Future for Departing<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(attempt) = &mut self.attempt else {
+            return Poll::Ready(());
+        };
+        let poll = Pin::new(attempt).poll(cx);
+        if poll.is_ready() {
+            self.attempt = None;
+            self.target = None;
+        }
+        poll
+    }
+}
+
+impl<F> Drop for Departing<F> {
+    fn drop(&mut self) {
+        // Its sockets belong to the runtime that is going.
+        self.attempt = None;
+        if let Some(target) = self.target.take() {
+            hand_over(target);
+        }
+    }
+}
+
+/// Gives a cancel to the helper thread and waits for it, within the bound.
+fn hand_over(target: Target) {
+    let (done, finished) = channel::<()>();
+    let bound = target.connector.settings().exit_bound;
+    if helper().send((target, done)).is_err() {
+        return;
+    }
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    let patience = *left.get_or_insert(bound);
+    let started = Instant::now();
+    if finished.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+        warn!(target: "pgdeadline", ?bound, "the process ends with a cancel still on its way");
+    }
+    *left = Some(patience.saturating_sub(started.elapsed()));
+}
+
+/// What is left of the process's bound, all hand-overs together.
+static LEFT: Mutex<Option<Duration>> = Mutex::new(None);
+
+fn helper() -> Sender<(Target, Sender<()>)> {
+    static HELPER: OnceLock<Mutex<Sender<(Target, Sender<()>)>>> = OnceLock::new();
+    let helper = HELPER.get_or_init(|| {
+        let (jobs, work) = channel();
+        let thread = std::thread::Builder::new().name("pgdeadline-exit".into());
+        if let Err(error) = thread.spawn(move || serve(&work)) {
+            warn!(target: "pgdeadline", %error, "no thread for the cancels of ending sessions");
+        }
+        Mutex::new(jobs)
+    });
+    helper.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn serve(work: &Receiver<(Target, Sender<()>)>) {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            warn!(target: "pgdeadline", %error, "no runtime for the cancels of ending sessions");
+            return;
+        }
+    };
+    while let Ok((target, done)) = work.recv() {
+        let bound = target.connector.settings().exit_bound;
+        runtime.block_on(async {
+            farewell(target, tokio::time::Instant::now() + bound).await;
+        });
+        // Nobody may be waiting any more.
+        let _ = done.send(());
+    }
+}

@@ -1,0 +1,182 @@
+//! One session, as its stream, its driver and its handles share it.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{debug, trace};
+
+use super::cancel::Target;
+use super::core::Core;
+use super::machine::{LeaseState, Machine, Outcome};
+use super::stream::SessionStream;
+use super::waker::{ConnectionWaker, Note};
+use crate::connect::{Connector, Peer, Transport};
+use crate::context::{Context, End, Observer, Over, Progress};
+use crate::error::Phase;
+use crate::wire::request::LeaseId;
+
+/// See the [module](self).
+///
+/// Lock order: this core, then the tree of contexts. A context calls its
+/// observers outside every lock of the tree.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    pub(super) waker: Arc<ConnectionWaker>,
+    /// Woken when a check-out that waits should look again.
+    pub(super) changed: Notify,
+    pub(super) connector: Connector,
+    pub(super) peer: Arc<Peer>,
+    /// Told when a request has been in flight for longer than the sweep
+    /// interval.
+    pub(super) on_busy: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// Opens a session over a transport on which nothing was said yet.
+pub(crate) fn open(transport: Transport, peer: Arc<Peer>, connector: Connector) -> (SessionStream, Arc<Shared>) {
+    let machine = Machine::new(*connector.settings(), invented_key());
+    let shared = Arc::new(Shared {
+        core: Mutex::new(Core::new(machine, transport)),
+        waker: ConnectionWaker::new(),
+        changed: Notify::new(),
+        connector,
+        peer,
+        on_busy: OnceLock::new(),
+    });
+    (SessionStream { shared: Arc::clone(&shared) }, shared)
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom a cancel of this session is for; `None`: the server sent no key.
+    pub(super) fn target(&self, core: &Core) -> Option<Target> {
+        let facts = core.machine.facts();
+        (!facts.key.is_empty()).then(|| Target {
+            connector: self.connector.clone(),
+            peer: Arc::clone(&self.peer),
+            process_id: facts.process_id,
+            key: facts.key.clone(),
+        })
+    }
+
+    pub(super) fn attempt_over(&self, number: u32, outcome: Outcome) {
+        self.lock().machine.handle_attempt_over(number, outcome, Instant::now());
+        self.waker.wake_task();
+    }
+
+    pub(super) fn observer(self: &Arc<Self>) -> Arc<dyn Observer> {
+        Arc::clone(self) as Arc<dyn Observer>
+    }
+
+    /// Binds the context of a check-out or of an operation to its lease.
+    pub(super) fn bind(self: &Arc<Self>, core: &mut Core, lease: LeaseId, context: &Context, kept: bool) {
+        let now = Instant::now();
+        match core.bound.bind(lease, context, &self.observer(), kept) {
+            Ok(()) => {
+                let process_id = core.machine.facts().process_id;
+                trace!(target: "pgdeadline", process_id, lease = lease.0, deadline = ?context.remaining(), "lease bound");
+            }
+            Err(Over::Ended(_)) => core.machine.handle_ended(lease, now),
+            Err(Over::Finished) => core.machine.handle_finished(lease, now),
+        }
+    }
+
+    /// Whose the first request out of the next poll is (rule 7): the lease of
+    /// the one context that woke the connection, if it descends from the
+    /// check-out's.
+    pub(super) fn attribute(self: &Arc<Self>, core: &mut Core) {
+        core.seen = None;
+        match self.waker.take() {
+            Note::Quiet | Note::Several | Note::One(None) => {}
+            Note::One(Some(context)) => {
+                // The promise of the waker is ours now: kept or withdrawn.
+                let base = core.machine.base();
+                if let Some(lease) = core.bound.lease_of(&context) {
+                    context.leave_time();
+                    core.seen = Some(lease);
+                } else if core.bound.context(base).is_none_or(|bound| context.is_descendant_of(bound)) {
+                    let lease = core.machine.handle_seen(context.deadline());
+                    self.bind(core, lease, &context, true);
+                    core.seen = Some(lease);
+                } else {
+                    context.leave_time();
+                }
+            }
+        }
+    }
+
+    /// Forgets the contexts of leases that are over.
+    pub(super) fn forget(self: &Arc<Self>, core: &mut Core) {
+        if core.bound.len() > 0 {
+            let Core { machine, bound, .. } = core;
+            bound.retain(&self.observer(), |lease| machine.knows(lease));
+        }
+    }
+}
+
+impl Observer for Shared {
+    fn ended(&self, key: u64, end: &End) {
+        let Some(lease) = lease(key) else { return };
+        let mut core = self.lock();
+        core.bound.ended(lease, end);
+        let process_id = core.machine.facts().process_id;
+        debug!(target: "pgdeadline", process_id, lease = lease.0, cause = %end, "context ended");
+        core.machine.handle_ended(lease, Instant::now());
+        let idle = core.is_idle();
+        drop(core);
+        if !idle {
+            self.waker.wake_task();
+        }
+    }
+
+    fn finished(&self, key: u64) {
+        let Some(lease) = lease(key) else { return };
+        let mut core = self.lock();
+        core.machine.handle_finished(lease, Instant::now());
+        let gone = !core.machine.knows(lease) || core.lease_state(lease) != Some(LeaseState::Live);
+        let idle = core.is_idle();
+        core.bound.finished(lease);
+        drop(core);
+        if !idle || gone {
+            self.waker.wake_task();
+        }
+    }
+
+    fn progress(&self, key: u64) -> Progress {
+        let Some(lease) = lease(key) else {
+            return Progress { phase: Phase::Outside, sent: None, commit_in_doubt: false };
+        };
+        // What the client has queued and the driver not yet seen counts as
+        // sent.
+        let queued = self.waker.is_woken();
+        let progress = self.lock().machine.progress(lease);
+        Progress {
+            phase: match progress {
+                _ if progress.half_written || progress.queued => Phase::Write,
+                _ if progress.in_flight => Phase::Read,
+                _ if queued => Phase::Write,
+                _ => Phase::Outside,
+            },
+            sent: Some(queued || progress.sent || progress.in_flight),
+            commit_in_doubt: progress.commit,
+        }
+    }
+}
+
+fn lease(key: u64) -> Option<LeaseId> {
+    u32::try_from(key).ok().map(LeaseId)
+}
+
+/// A key for clients of servers that send none: never zero, so that it can be
+/// told from none.
+fn invented_key() -> i32 {
+    static NEXT: AtomicI32 = AtomicI32::new(1);
+    match NEXT.fetch_add(1, Ordering::Relaxed) {
+        0 => NEXT.fetch_add(1, Ordering::Relaxed),
+        key => key,
+    }
+}

@@ -1,0 +1,128 @@
+//! Whose a request is (rule 7): told by who wakes the connection task.
+//!
+//! A `tokio_postgres::Client` that queues a request wakes the connection in
+//! the caller's own poll, where the ambient context can be read. So the driver
+//! polls tokio-postgres's `Connection` with this waker, and the socket with
+//! the task's own.
+//!
+//! 1. A queue's waker is used once a registration: of several requests queued
+//!    between two polls only the first wakes.
+//! 2. A reader that takes a row, or a COPY that is fed, wakes too. So one wake
+//!    and one request may be two callers' only if the request came without a
+//!    wake; that can't be while the queue's waker was registered, which it is
+//!    after each poll that returned with its flush complete.
+//! 3. Whoever is noted is promised that its deadline is kept (rule 12), right
+//!    there in its own poll: `run` then needs no timer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+use crate::context::Context;
+
+/// The waker that tokio-postgres's `Connection` is polled with.
+pub(crate) struct ConnectionWaker {
+    task: Mutex<Option<Waker>>,
+    note: Mutex<Note>,
+    woken: AtomicBool,
+}
+
+/// Who woke the connection since it was polled last.
+#[derive(Default)]
+pub(crate) enum Note {
+    /// Nobody.
+    #[default]
+    Quiet,
+    /// One context, or several times the same; `None`: outside any.
+    One(Option<Context>),
+    /// Several.
+    Several,
+}
+
+impl ConnectionWaker {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(ConnectionWaker {
+            task: Mutex::new(None),
+            note: Mutex::new(Note::Quiet),
+            woken: AtomicBool::new(false),
+        })
+    }
+
+    /// The task that is to be woken.
+    pub(crate) fn register(&self, task: &Waker) {
+        let mut slot = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *slot {
+            Some(known) => known.clone_from(task),
+            none => *none = Some(task.clone()),
+        }
+    }
+
+    /// Wakes the task for the session's own sake: says nothing of a caller.
+    pub(crate) fn wake_task(&self) {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Has anybody woken the connection since it was polled last?
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+
+    /// Who it was. To be called before the poll: what wakes during the poll is
+    /// for the next. The promise of invariant 3 passes to the caller.
+    pub(crate) fn take(&self) -> Note {
+        if !self.woken.swap(false, Ordering::AcqRel) {
+            return Note::Quiet;
+        }
+        std::mem::take(&mut *self.note.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, who: Option<Context>) {
+        let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+        let withdrawn = match &*note {
+            Note::Quiet => {
+                if let Some(context) = &who {
+                    context.keep_time();
+                }
+                *note = Note::One(who);
+                None
+            }
+            Note::One(known) if same(known.as_ref(), who.as_ref()) => None,
+            Note::One(_) => match std::mem::replace(&mut *note, Note::Several) {
+                Note::One(known) => known,
+                _ => None,
+            },
+            Note::Several => None,
+        };
+        self.woken.store(true, Ordering::Release);
+        drop(note);
+        if let Some(context) = withdrawn {
+            context.leave_time();
+        }
+    }
+}
+
+impl Wake for ConnectionWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.note(Context::current());
+        self.wake_task();
+    }
+}
+
+impl Drop for ConnectionWaker {
+    fn drop(&mut self) {
+        if let Note::One(Some(context)) = self.take() {
+            context.leave_time();
+        }
+    }
+}
+
+fn same(one: Option<&Context>, other: Option<&Context>) -> bool {
+    one.map(Context::id) == other.map(Context::id)
+}

@@ -1,0 +1,282 @@
+//! From the server to the client: passed, dropped, or put in by the session.
+
+use super::{CopyIn, Ledger, Own, Request, Stage};
+use crate::wire::backend::Status;
+use crate::wire::framer::{Malformed, Piece};
+use crate::wire::message;
+use crate::wire::request::Class;
+use crate::wire::statement::Verb;
+
+/// What becomes of the message that is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Pass,
+    Drop,
+    /// An ErrorResponse to dropped work: passed if it is the server's last
+    /// word. Its first bytes are kept by the backend scanner until that shows.
+    Undecided,
+}
+
+/// What the session says to a request in the server's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Its lease ended: ErrorResponse and ReadyForQuery.
+    Ended,
+    /// Nothing yet.
+    Nothing,
+}
+
+impl Ledger {
+    /// Takes in bytes of the server. With `up`, what the client is to see is
+    /// appended to it; without, all bytes are the client's already, which is
+    /// allowed only while [`wants_filter`](Ledger::wants_filter) says no.
+    pub(crate) fn receive(&mut self, mut bytes: &[u8], mut up: Option<&mut Vec<u8>>) -> Result<(), Malformed> {
+        while self.negotiations > 0 && !bytes.is_empty() {
+            self.negotiations -= 1;
+            if let Some(up) = up.as_deref_mut() {
+                up.push(bytes[0]);
+            }
+            bytes = &bytes[1..];
+        }
+        while let Some(piece) = self.backend.next(&mut bytes)? {
+            if piece.begins {
+                self.fate = self.judge(piece.tag)?;
+                if self.fate == Fate::Pass {
+                    self.note_passed(piece.tag);
+                }
+            }
+            let was = self.fate;
+            if self.fate == Fate::Undecided {
+                if let Some(fatal) = self.backend.fatal(piece.ends) {
+                    self.fate = if fatal { Fate::Pass } else { Fate::Drop };
+                }
+            }
+            if let (Fate::Pass, Some(up)) = (self.fate, up.as_deref_mut()) {
+                if was == Fate::Undecided {
+                    self.replay(&piece, up);
+                } else {
+                    // Only the last ReadyForQuery of start-up waits for a key.
+                    if self.starting && piece.begins && piece.tag == b'Z' {
+                        self.invent_key(up);
+                    }
+                    up.extend_from_slice(piece.raw);
+                }
+            }
+            if piece.ends {
+                self.message(piece.tag)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// May a message with this tag go up?
+    fn judge(&self, tag: u8) -> Result<Fate, Malformed> {
+        if self.starting {
+            return match tag {
+                b'R' | b'S' | b'K' | b'N' | b'E' | b'Z' | b'v' => Ok(Fate::Pass),
+                tag => Err(Malformed::Backend { tag, phase: "during start-up" }),
+            };
+        }
+        // Asynchronous messages belong to nobody's request.
+        if matches!(tag, b'N' | b'A' | b'S') {
+            return Ok(Fate::Pass);
+        }
+        if !RESPONSES.contains(&tag) {
+            return Err(Malformed::Backend { tag, phase: "after start-up" });
+        }
+        let Some(request) = self.answering() else {
+            return match (tag, self.own) {
+                (b'E', Some(_)) => Ok(Fate::Undecided),
+                (_, Some(_)) => Ok(Fate::Drop),
+                // A FATAL error comes unasked: shutdown, idle time-out.
+                (b'E', None) => Ok(Fate::Pass),
+                (b'Z', None) => Err(Malformed::ReadyForQuery),
+                (tag, None) => Err(Malformed::Backend { tag, phase: "while nothing is in flight" }),
+            };
+        };
+        let fence = self.own == Some(Own::Fence) && tag == b'I';
+        let silent = request.answered || fence || tag == b'Z' && !request.ready_may_go_up();
+        Ok(match (silent, tag) {
+            (false, _) => Fate::Pass,
+            (true, b'E') => Fate::Undecided,
+            (true, _) => Fate::Drop,
+        })
+    }
+
+    /// The request that the server is answering; `None`: one of the session's
+    /// own, or none.
+    fn answering(&self) -> Option<&Request> {
+        match self.own {
+            // Up to its EmptyQueryResponse, everything is the COPY's.
+            Some(Own::Fence) | None => self.requests.iter().find(|request| request.in_flight()),
+            Some(Own::Rollback | Own::Fail | Own::FencePassed) => None,
+        }
+    }
+
+    fn answering_mut(&mut self) -> Option<&mut Request> {
+        match self.own {
+            Some(Own::Fence) | None => self.requests.iter_mut().find(|request| request.in_flight()),
+            Some(Own::Rollback | Own::Fail | Own::FencePassed) => None,
+        }
+    }
+
+    fn note_passed(&mut self, tag: u8) {
+        if self.starting {
+            return;
+        }
+        if let Some(request) = self.answering_mut() {
+            match tag {
+                b'D' | b'd' => request.rows_up = true,
+                b'E' => request.error_up = true,
+                b'Z' => request.ready_up = true,
+                _ => {}
+            }
+        }
+    }
+
+    /// A message has been read to its end.
+    fn message(&mut self, tag: u8) -> Result<(), Malformed> {
+        match (tag, self.starting) {
+            (b'Z', true) => {
+                self.server = self.backend.status()?;
+                self.client = self.server;
+                self.starting = false;
+            }
+            (b'K', true) => self.read_key(),
+            (b'S', true) => self.read_parameter(),
+            (_, true) => {}
+            (b'Z', false) => self.ready()?,
+            (b'I', false) if self.own == Some(Own::Fence) => {
+                self.own = Some(Own::FencePassed);
+                if let Some(request) = self.requests.iter_mut().find(|request| request.in_flight()) {
+                    request.stage = Stage::Done;
+                }
+                self.sweep();
+            }
+            (b'G' | b'W', false) => {
+                let mut opens = false;
+                if let Some(request) = self.answering_mut() {
+                    request.copy = CopyIn::Open;
+                    opens = request.tail == super::Tail::No;
+                }
+                self.client_copies |= opens;
+            }
+            (b'E', false) => {
+                if let Some(request) = self.answering_mut() {
+                    request.failed = true;
+                    if request.copy == CopyIn::Open {
+                        request.copy = CopyIn::Failed;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Result<(), Malformed> {
+        self.server = self.backend.status()?;
+        let (server, passed) = (self.server, self.fate == Fate::Pass);
+        if passed {
+            self.client = server;
+        }
+        match self.answering_mut() {
+            Some(request) => {
+                let last = request.last_ready();
+                request.readies = request.readies.saturating_add(1);
+                if last {
+                    request.stage = Stage::Done;
+                }
+                self.sweep();
+            }
+            None => self.own = None,
+        }
+        Ok(())
+    }
+
+    /// Puts into `up` what the session says in the server's place, in the
+    /// client's order (rules 1 and 6). `told` decides for a request in flight;
+    /// `text` writes the ErrorResponse.
+    pub(crate) fn settle(
+        &mut self,
+        told: &dyn Fn(&Request) -> Told,
+        text: &mut dyn FnMut(&Request, &mut Vec<u8>),
+        up: &mut Vec<u8>,
+    ) {
+        if self.mid_message_up() || self.starting {
+            return;
+        }
+        for index in 0..self.requests.len() {
+            let request = &self.requests[index];
+            match request.stage {
+                Stage::Done => continue,
+                Stage::InFlight if request.answered => continue,
+                Stage::InFlight if request.class == Class::Work && told(request) == Told::Ended => {}
+                Stage::Refused if request.synced && request.unwritten == 0 => {}
+                _ => break,
+            }
+            if !request.error_up {
+                text(request, up);
+            }
+            // A COMMIT that failed has ended its transaction all the same.
+            self.client = match (self.client, request.verb) {
+                (Status::Idle, _) | (_, Verb::Commit) => Status::Idle,
+                _ => Status::Failed,
+            };
+            let ready = !request.ready_up;
+            if ready {
+                message::ready_for_query(up, self.client.byte());
+            }
+            let request = &mut self.requests[index];
+            if request.in_flight() {
+                request.answered = true;
+            } else {
+                request.stage = Stage::Done;
+            }
+        }
+        self.sweep();
+    }
+
+    /// An ErrorResponse was kept back and now goes up: what is gone of it is
+    /// put together again.
+    fn replay(&self, piece: &Piece<'_>, up: &mut Vec<u8>) {
+        let kept = self.backend.body();
+        let length = u32::try_from(piece.length.unwrap_or(0) + 4).unwrap_or(u32::MAX);
+        up.push(piece.tag);
+        up.extend_from_slice(&length.to_be_bytes());
+        up.extend_from_slice(kept);
+        // The scanner keeps the first bytes only; this piece may have more.
+        let come = piece.length.unwrap_or(0) - self.backend.outstanding();
+        let rest = (come - kept.len()).min(piece.body.len());
+        up.extend_from_slice(&piece.body[piece.body.len() - rest..]);
+    }
+
+    /// A server or proxy that sends no BackendKeyData: the client is given a
+    /// key of ours, unique in the process, by which its session can be found.
+    fn invent_key(&mut self, up: &mut Vec<u8>) {
+        if self.facts.key.is_empty() && self.facts.invented != 0 {
+            message::backend_key_data(up, 0, &self.facts.invented.to_be_bytes());
+        }
+    }
+
+    fn read_key(&mut self) {
+        if let Some((process_id, key)) = self.backend.body().split_first_chunk() {
+            self.facts.process_id = i32::from_be_bytes(*process_id);
+            self.facts.key = key.to_vec();
+        }
+    }
+
+    fn read_parameter(&mut self) {
+        let mut fields = self.backend.body().split(|byte| *byte == 0);
+        if let (Some(b"server_version"), Some(version)) = (fields.next(), fields.next()) {
+            let digits = version.iter().take_while(|byte| byte.is_ascii_digit());
+            self.facts.major = digits
+                .map(|byte| u32::from(byte - b'0'))
+                .try_fold(0u32, |n, digit| n.checked_mul(10)?.checked_add(digit))
+                .filter(|major| *major > 0);
+        }
+    }
+}
+
+/// Every message that answers a request.
+const RESPONSES: &[u8] = b"123CDEGHIWVZcdnstT";

@@ -1,0 +1,239 @@
+//! From the client to the server: scanned, then written or dropped.
+
+use super::{Class, CopyIn, Kind, LeaseId, Ledger, Malformed, Stage, Tail};
+use crate::wire::frontend::{Run, RunKind};
+use crate::wire::statement::Verb;
+
+/// Unwritten bytes of the client's, and the request that they belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) kind: PartKind,
+    pub(crate) request: u64,
+    pub(crate) len: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartKind {
+    /// Start-up, authentication, negotiation: belongs to no request.
+    StartUp,
+    /// Up to and with the sync point.
+    Request,
+    CopyData,
+    /// CopyDone or CopyFail.
+    CopyEnd,
+    /// The Sync behind CopyDone or CopyFail.
+    CopySync,
+    Terminate,
+}
+
+impl Ledger {
+    /// Takes in bytes of the client that were not seen before. `lease` is
+    /// asked once for each request that begins in them.
+    pub(crate) fn scan(
+        &mut self,
+        mut bytes: &[u8],
+        lease: &mut dyn FnMut() -> LeaseId,
+    ) -> Result<(), Malformed> {
+        while let Some(run) = self.frontend.next(&mut bytes)? {
+            let (kind, request) = self.place(&run, lease)?;
+            self.note(&run, kind, request);
+            match self.parts.back_mut() {
+                Some(part) if part.kind == kind && part.request == request => part.len += run.len,
+                _ => self.parts.push_back(Part { kind, request, len: run.len }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Which part of which request is this run?
+    fn place(
+        &mut self,
+        run: &Run,
+        lease: &mut dyn FnMut() -> LeaseId,
+    ) -> Result<(PartKind, u64), Malformed> {
+        let last = self.last.map_or(0, |(number, _)| number);
+        Ok(match run.kind {
+            RunKind::StartUp | RunKind::Negotiation if self.starting => (PartKind::StartUp, 0),
+            RunKind::StartUp | RunKind::Negotiation => {
+                return Err(Malformed::Frontend { tag: b'p', phase: "after start-up" });
+            }
+            RunKind::Terminate => (PartKind::Terminate, 0),
+            RunKind::CopyData => (PartKind::CopyData, last),
+            RunKind::CopyEnd => (PartKind::CopyEnd, last),
+            RunKind::Sync if self.tail_sync_due => (PartKind::CopySync, last),
+            RunKind::Simple | RunKind::Close | RunKind::Extended | RunKind::Sync => {
+                let number = match self.open {
+                    Some(number) => number,
+                    None => {
+                        let (kind, class) = match run.kind {
+                            RunKind::Simple => (Kind::Simple, Class::Undecided),
+                            // Provisional for Close: what follows decides.
+                            RunKind::Close | RunKind::Sync => (Kind::Extended, Class::CleanUp),
+                            _ => (Kind::Extended, Class::Work),
+                        };
+                        let number = self.push(lease(), kind, class);
+                        self.last = Some((number, kind));
+                        self.open = Some(number);
+                        number
+                    }
+                };
+                (PartKind::Request, number)
+            }
+        })
+    }
+
+    /// What the run says about its request.
+    fn note(&mut self, run: &Run, kind: PartKind, number: u64) {
+        match kind {
+            PartKind::StartUp => {
+                self.negotiations += u8::from(run.kind == RunKind::Negotiation);
+            }
+            PartKind::Request => {
+                let closes = run.ends && matches!(run.kind, RunKind::Simple | RunKind::Sync);
+                if let Some(request) = self.request_mut(number) {
+                    request.unwritten += run.len;
+                    if let Some(verb) = run.verb {
+                        request.verb = if request.verb == Verb::Other { verb } else { request.verb };
+                    }
+                    match run.kind {
+                        RunKind::Simple => {
+                            if let Some(verb) = run.verb {
+                                request.class = Class::of(verb);
+                            }
+                        }
+                        RunKind::Extended => request.class = Class::Work,
+                        _ => {}
+                    }
+                    request.synced |= closes;
+                }
+                if closes {
+                    self.open = None;
+                }
+            }
+            PartKind::CopyEnd if run.ends => {
+                self.tail_sync_due = matches!(self.last, Some((_, Kind::Extended)));
+                self.client_copies &= self.tail_sync_due;
+                self.begin_tail(number);
+            }
+            PartKind::CopyEnd => self.begin_tail(number),
+            PartKind::CopySync if run.ends => {
+                self.tail_sync_due = false;
+                self.client_copies = false;
+            }
+            _ => {}
+        }
+    }
+
+    fn begin_tail(&mut self, number: u64) {
+        if let Some(request) = self.request_mut(number) {
+            if request.tail == Tail::No {
+                request.tail = Tail::Begun;
+            }
+        }
+    }
+
+    /// The unwritten parts, in the client's order.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter()
+    }
+
+    /// What of a COPY's part may be written: all of it, the rest of the
+    /// message that has begun, or nothing.
+    pub(crate) fn copy_fate(&self, part: &Part) -> CopyFate {
+        let dropped = match self.request(part.request) {
+            // The request is over, so the server is not in copy mode.
+            None => true,
+            Some(request) => {
+                request.stage != Stage::InFlight
+                    || request.copy_ended
+                    || request.copy_failed_early()
+                    || request.copy == CopyIn::Failed && request.kind == Kind::Simple
+            }
+        };
+        match (dropped, self.writer.outstanding()) {
+            (false, _) => CopyFate::Write,
+            (true, 0) => CopyFate::Drop,
+            (true, rest) => CopyFate::Finish(rest),
+        }
+    }
+
+    /// Notes that these bytes, the front of the parts, were written.
+    pub(crate) fn wrote(&mut self, mut bytes: &[u8]) {
+        while let (false, Some(part)) = (bytes.is_empty(), self.parts.front().copied()) {
+            let (now, rest) = bytes.split_at(part.len.min(bytes.len()));
+            bytes = rest;
+            match part.kind {
+                PartKind::StartUp => {}
+                PartKind::Request => {
+                    if let Some(request) = self.request_mut(part.request) {
+                        if request.stage == Stage::Queued {
+                            request.stage = Stage::InFlight;
+                        }
+                        request.unwritten -= now.len();
+                    }
+                }
+                PartKind::CopySync => {
+                    let ends = self.writer.outstanding_after(now) == 0;
+                    if let (true, Some(request)) = (ends, self.request_mut(part.request)) {
+                        request.tail = Tail::Written;
+                    }
+                }
+                PartKind::CopyEnd => {
+                    let simple = matches!(self.last, Some((_, Kind::Simple)));
+                    let ends = self.writer.outstanding_after(now) == 0;
+                    if let (true, Some(request)) = (simple && ends, self.request_mut(part.request)) {
+                        request.tail = Tail::Written;
+                    }
+                }
+                PartKind::CopyData | PartKind::Terminate => {}
+            }
+            if part.kind != PartKind::StartUp {
+                let mut pieces = now;
+                // Scanned before, so well formed.
+                while let Ok(Some(_)) = self.writer.next(&mut pieces) {}
+            }
+            self.consume(now.len());
+        }
+    }
+
+    /// Notes that so many bytes at the front of the parts were dropped.
+    pub(crate) fn dropped(&mut self, mut len: usize) {
+        while let (true, Some(part)) = (len > 0, self.parts.front().copied()) {
+            let now = part.len.min(len);
+            len -= now;
+            if part.kind == PartKind::Request {
+                if let Some(request) = self.request_mut(part.request) {
+                    request.unwritten -= now;
+                }
+            }
+            self.consume(now);
+        }
+    }
+
+    fn consume(&mut self, len: usize) {
+        if let Some(part) = self.parts.front_mut() {
+            part.len -= len;
+            if part.len == 0 {
+                self.parts.pop_front();
+            }
+        }
+    }
+}
+
+/// See [`Ledger::copy_fate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CopyFate {
+    Write,
+    /// So many bytes are left of a message that was begun.
+    Finish(usize),
+    Drop,
+}
+
+impl Class {
+    fn of(verb: Verb) -> Self {
+        match verb {
+            Verb::Rollback | Verb::RollbackTo => Class::CleanUp,
+            Verb::Commit | Verb::Other => Class::Work,
+        }
+    }
+}

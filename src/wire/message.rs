@@ -1,0 +1,109 @@
+//! The messages that a session sends of its own accord, in either direction.
+//!
+//! Named as in [PostgreSQL's manual](https://www.postgresql.org/docs/current/protocol-message-formats.html).
+
+/// To the server: a Query of `ROLLBACK`.
+pub(crate) const ROLLBACK: &[u8] = b"Q\0\0\0\x0dROLLBACK\0";
+/// To the server: an empty Query, whose EmptyQueryResponse ends all doubt.
+pub(crate) const EMPTY_QUERY: &[u8] = b"Q\0\0\0\x05\0";
+/// To the server: CopyFail, with the reason that its error will show.
+pub(crate) const COPY_FAIL: &[u8] = b"f\0\0\0\x16the context ended\0";
+/// To the server: Sync.
+pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
+
+/// SQLSTATE of work that was cancelled.
+pub(crate) const QUERY_CANCELED: &str = "57014";
+/// SQLSTATE of work that comes after an error inside a transaction.
+pub(crate) const IN_FAILED_TRANSACTION: &str = "25P02";
+
+/// To the client: ErrorResponse, severity ERROR.
+pub(crate) fn error_response(out: &mut Vec<u8>, code: &str, message: &str, detail: Option<&str>) {
+    let start = begin(out, b'E');
+    for (field, text) in [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', code), (b'M', message)] {
+        put_field(out, field, text);
+    }
+    if let Some(detail) = detail {
+        put_field(out, b'D', detail);
+    }
+    out.push(0);
+    end(out, start);
+}
+
+/// To the client: ReadyForQuery with a transaction status.
+pub(crate) fn ready_for_query(out: &mut Vec<u8>, status: u8) {
+    out.extend_from_slice(&[b'Z', 0, 0, 0, 5, status]);
+}
+
+/// To the client: BackendKeyData, where the server sends none.
+pub(crate) fn backend_key_data(out: &mut Vec<u8>, process_id: i32, key: &[u8]) {
+    let start = begin(out, b'K');
+    out.extend_from_slice(&process_id.to_be_bytes());
+    out.extend_from_slice(key);
+    end(out, start);
+}
+
+/// To the server, as all that a connection says: CancelRequest. The key has
+/// four bytes in protocol 3.0 and up to 256 in 3.2.
+pub(crate) fn cancel_request(process_id: i32, key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(12 + key.len());
+    let length = u32::try_from(12 + key.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&CANCEL_CODE.to_be_bytes());
+    out.extend_from_slice(&process_id.to_be_bytes());
+    out.extend_from_slice(key);
+    out
+}
+
+fn begin(out: &mut Vec<u8>, tag: u8) -> usize {
+    out.push(tag);
+    out.extend_from_slice(&[0; 4]);
+    out.len() - 4
+}
+
+fn end(out: &mut [u8], start: usize) {
+    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+fn put_field(out: &mut Vec<u8>, field: u8, text: &str) {
+    out.push(field);
+    // A NUL would end the field; what follows it would be read as another.
+    out.extend(text.bytes().filter(|byte| *byte != 0));
+    out.push(0);
+}
+
+/// `1234 << 16 | 5678`, by which a server tells a CancelRequest.
+const CANCEL_CODE: u32 = 80_877_102;
+
+#[cfg(test)]
+mod tests {
+    use super::super::framer::Framer;
+    use super::*;
+
+    #[test]
+    fn constants_are_whole_messages() {
+        for bytes in [ROLLBACK, EMPTY_QUERY, COPY_FAIL, SYNC] {
+            let (mut framer, mut input) = (Framer::default(), bytes);
+            let piece = framer.next(&mut input).unwrap().unwrap();
+            assert!(piece.ends && input.is_empty(), "{:?}", bytes.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn an_error_response_is_read_by_the_stock_parser() {
+        use tokio_postgres::error::DbError;
+        fn assert_parsed(_: Option<DbError>) {}
+        assert_parsed(None);
+        let mut out = Vec::new();
+        error_response(&mut out, QUERY_CANCELED, "mess\0age", Some("detail"));
+        let text = out.escape_ascii().to_string();
+        assert!(text.contains("C57014\\x00Mmessage\\x00Ddetail\\x00\\x00"), "{text}");
+    }
+
+    #[test]
+    fn a_cancel_request_holds_a_key_of_any_length() {
+        let bytes = cancel_request(7, &[9; 32]);
+        assert_eq!(bytes.len(), 44);
+        assert_eq!(bytes[..8], [0, 0, 0, 44, 0x04, 0xd2, 0x16, 0x2e]);
+    }
+}

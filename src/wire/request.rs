@@ -1,0 +1,174 @@
+//! One request: what a client sends up to and with a sync point.
+
+use super::statement::Verb;
+
+/// Which lease a request belongs to. The ledger only carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LeaseId(pub(crate) u32);
+
+/// A request, from its first byte in the client's buffer to its last
+/// ReadyForQuery.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) lease: LeaseId,
+    pub(crate) kind: Kind,
+    pub(crate) class: Class,
+    pub(crate) verb: Verb,
+    pub(crate) stage: Stage,
+    /// The client has sent its sync point.
+    pub(crate) synced: bool,
+    /// Bytes of it that were scanned and are not written yet, COPY aside.
+    pub(crate) unwritten: usize,
+    /// The session has answered the client in the server's place; what the
+    /// server says to it is dropped.
+    pub(crate) answered: bool,
+    /// An ErrorResponse to it has gone up.
+    pub(crate) error_up: bool,
+    /// The server sent an ErrorResponse.
+    pub(crate) failed: bool,
+    /// A DataRow or CopyData to it has gone up (rule 14).
+    pub(crate) rows_up: bool,
+    pub(crate) copy: CopyIn,
+    pub(crate) tail: Tail,
+    /// The session has ended its COPY by itself: what the client still sends
+    /// for that COPY is dropped.
+    pub(crate) copy_ended: bool,
+    /// ReadyForQuery messages that came for it, and whether one went up.
+    pub(crate) readies: u8,
+    pub(crate) ready_up: bool,
+}
+
+/// How a request is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Query or FunctionCall: its own sync point.
+    Simple,
+    /// Parse to Execute, up to a Sync.
+    Extended,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Class {
+    /// A Query whose text has not come whole.
+    Undecided,
+    /// The caller's work.
+    Work,
+    /// ROLLBACK, Close with its Sync, a lone Sync: never cancelled, never
+    /// answered by the session (rule 3).
+    CleanUp,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// In the client's buffer; no byte is written.
+    Queued,
+    /// At least one byte is written and its last ReadyForQuery has not come.
+    InFlight,
+    /// Never written; the session will answer it in the client's order
+    /// (rule 6).
+    Refused,
+    /// Over; waits for those before it to be over too.
+    Done,
+}
+
+/// A COPY FROM STDIN inside a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CopyIn {
+    No,
+    /// CopyInResponse has come: the server reads COPY data.
+    Open,
+    /// After that an ErrorResponse came. In the extended protocol nobody can
+    /// tell whether the server read the first Sync before or after it.
+    Failed,
+}
+
+/// The client's own end of a COPY: CopyDone or CopyFail, and in the extended
+/// protocol a Sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Tail {
+    /// Nothing of it was sent.
+    No,
+    /// In the client's buffer, or partly written.
+    Begun,
+    /// Its last byte is written: one more ReadyForQuery may come.
+    Written,
+}
+
+impl Request {
+    pub(crate) fn new(lease: LeaseId, kind: Kind, class: Class) -> Self {
+        Request {
+            lease,
+            kind,
+            class,
+            verb: Verb::Other,
+            stage: Stage::Queued,
+            synced: false,
+            unwritten: 0,
+            answered: false,
+            error_up: false,
+            failed: false,
+            rows_up: false,
+            copy: CopyIn::No,
+            tail: Tail::No,
+            copy_ended: false,
+            readies: 0,
+            ready_up: false,
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> bool {
+        self.stage == Stage::InFlight
+    }
+
+    /// In flight, and the caller's work.
+    pub(crate) fn works(&self) -> bool {
+        self.in_flight() && self.class == Class::Work
+    }
+
+    /// Some of it is written and some is not: nothing may come between.
+    pub(crate) fn half_written(&self) -> bool {
+        self.in_flight() && (self.unwritten > 0 || !self.synced)
+    }
+
+    /// After an ErrorResponse in copy mode the messages don't tell how many
+    /// ReadyForQuery are to come; a fence does.
+    pub(crate) fn unsettled(&self) -> bool {
+        self.kind == Kind::Extended && self.copy == CopyIn::Failed
+    }
+
+    /// The server waits for COPY data that nobody has ended.
+    pub(crate) fn waits_for_copy(&self) -> bool {
+        self.in_flight() && self.copy == CopyIn::Open && self.tail == Tail::No && !self.copy_ended
+    }
+
+    /// Does the next ReadyForQuery end it?
+    pub(crate) fn last_ready(&self) -> bool {
+        match self.copy {
+            // The Sync that came with Execute was void: one for the tail's.
+            CopyIn::Open => true,
+            // The fence ends it.
+            CopyIn::Failed => self.kind == Kind::Simple,
+            // Failed before copy mode: one for each Sync that was written.
+            CopyIn::No => self.readies + 1 >= self.syncs(),
+        }
+    }
+
+    /// May the next ReadyForQuery go up? The client waits for one.
+    pub(crate) fn ready_may_go_up(&self) -> bool {
+        !self.answered && !self.ready_up
+    }
+
+    /// Must the server's next messages be looked at one by one?
+    pub(crate) fn wants_filter(&self) -> bool {
+        self.in_flight() && (self.answered || self.copy != CopyIn::No || self.tail != Tail::No)
+    }
+
+    fn syncs(&self) -> u8 {
+        match (self.kind, self.tail) {
+            (Kind::Extended, Tail::Written) => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The few statements whose text decides what may happen to them.
+//!
+//! Only a Query message that holds nothing else counts: `ROLLBACK; DROP …` is
+//! ordinary work.
+
+/// What a Query's text says, as far as the session cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Verb {
+    /// Anything else.
+    Other,
+    /// `COMMIT` or `END`: once in flight its outcome is in doubt.
+    Commit,
+    /// `ROLLBACK` or `ABORT` of the whole transaction.
+    Rollback,
+    /// `ROLLBACK TO` a savepoint.
+    RollbackTo,
+}
+
+impl Verb {
+    /// Reads a statement's text. A text longer than [`LIMIT`] is never one of
+    /// ours.
+    pub(crate) fn of(text: &[u8]) -> Verb {
+        let mut words = Words(text);
+        let Some(first) = words.next() else {
+            return Verb::Other;
+        };
+        let verb = if is(first, "COMMIT") || is(first, "END") {
+            Verb::Commit
+        } else if is(first, "ROLLBACK") || is(first, "ABORT") {
+            Verb::Rollback
+        } else {
+            return Verb::Other;
+        };
+        let mut next = words.next();
+        if next.is_some_and(|word| is(word, "WORK") || is(word, "TRANSACTION")) {
+            next = words.next();
+        }
+        match next {
+            None => verb,
+            Some(b";") => words.all_semicolons(verb),
+            Some(to) if verb == Verb::Rollback && is(to, "TO") => {
+                let mut name = words.next();
+                if name.is_some_and(|word| is(word, "SAVEPOINT")) {
+                    name = words.next();
+                }
+                match (name, words.next()) {
+                    (Some(name), None) if name != b";" => Verb::RollbackTo,
+                    (Some(name), Some(b";")) if name != b";" => {
+                        words.all_semicolons(Verb::RollbackTo)
+                    }
+                    _ => Verb::Other,
+                }
+            }
+            // AND CHAIN, PREPARED, a second statement, a comment: work.
+            Some(_) => Verb::Other,
+        }
+    }
+}
+
+/// No text of ours is longer: the keywords, a quoted identifier of 63 bytes
+/// (each byte may be a doubled quote), spaces.
+pub(crate) const LIMIT: usize = 192;
+
+/// Words and semicolons; a quoted identifier is one word.
+struct Words<'a>(&'a [u8]);
+
+impl<'a> Words<'a> {
+    fn all_semicolons(self, verb: Verb) -> Verb {
+        let rest = self.0;
+        if rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b';') {
+            verb
+        } else {
+            Verb::Other
+        }
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let text = self.0.trim_ascii_start();
+        let end = match text.first()? {
+            b';' => 1,
+            b'"' => {
+                // A doubled quote closes one word and opens the next; for the
+                // question "one identifier or more?" that errs towards work.
+                1 + text[1..].iter().position(|byte| *byte == b'"').map_or(text.len() - 1, |i| i + 1)
+            }
+            _ => text
+                .iter()
+                .position(|byte| byte.is_ascii_whitespace() || *byte == b';')
+                .unwrap_or(text.len()),
+        };
+        self.0 = &text[end..];
+        Some(&text[..end])
+    }
+}
+
+fn is(word: &[u8], keyword: &str) -> bool {
+    word.eq_ignore_ascii_case(keyword.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_and_their_verbs() {
+        for (text, verb) in [
+            ("ROLLBACK", Verb::Rollback),
+            (" rollback ; ", Verb::Rollback),
+            ("Abort transaction", Verb::Rollback),
+            ("ROLLBACK TO sp_1", Verb::RollbackTo),
+            ("rollback work to savepoint \"a b\";", Verb::RollbackTo),
+            ("COMMIT", Verb::Commit),
+            ("end;", Verb::Commit),
+            ("commit work", Verb::Commit),
+            ("ROLLBACK; DROP TABLE t", Verb::Other),
+            ("ROLLBACK TO a; SELECT 1", Verb::Other),
+            ("ROLLBACK TO", Verb::Other),
+            ("ROLLBACK TO ;", Verb::Other),
+            ("ROLLBACK AND CHAIN", Verb::Other),
+            ("ROLLBACK PREPARED 'x'", Verb::Other),
+            ("COMMIT PREPARED 'x'", Verb::Other),
+            ("COMMIT -- not sure what follows", Verb::Other),
+            ("COMMITTED", Verb::Other),
+            ("SELECT 1", Verb::Other),
+            ("", Verb::Other),
+            (";", Verb::Other),
+        ] {
+            assert_eq!(Verb::of(text.as_bytes()), verb, "{text:?}");
+        }
+    }
+}
