@@ -1,0 +1,276 @@
+//! Ends that come about when their query does, each with an innocent query
+//! right behind it on the same connection: a cancel that comes late would hit
+//! that.
+//!
+//! The run counts only if it was a race: between 25 and 80 % of the rounds
+//! ended by deadline, at least half of these sent a cancel, and at least 90 %
+//! of the sessions so cancelled were used again (one that is thrown away can
+//! hit nobody). How long the query sleeps follows the rounds before, so that
+//! it stays a race on a slow machine.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use deadpool_postgres::Pool;
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+
+use crate::scenario::Stage;
+use crate::stack::{Ending, Outcome, Stack};
+use crate::table::table;
+use crate::trace::CancelsSent;
+use crate::trial::backend;
+use crate::watch;
+
+/// What came of all rounds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    rounds: usize,
+    /// Rounds that ended by their deadline.
+    ended: usize,
+    /// Of these: those in which a cancel was sent.
+    cancelled: usize,
+    /// Of these: those whose session served the innocent query.
+    reused: usize,
+    /// Innocent queries that were cancelled.
+    hit: usize,
+    /// Whatever else went wrong, in its own words.
+    failures: Vec<String>,
+}
+
+/// Runs `rounds` of them on one pool of one connection.
+pub(crate) async fn run(rounds: usize, stage: &Stage, sent: &CancelsSent) -> Result<Tally> {
+    let pool = Stack::Pgdeadline.pool(watch::named(&stage.config, "race"))?;
+    let mut serving = backend(&pool).await?;
+    let mut pace = Pace::new();
+    let mut tally = Tally::default();
+    while tally.rounds < rounds {
+        tally.rounds += 1;
+        let sent_before = sent.count();
+        let ended = match raced(&pool, pace.sleep).await {
+            Outcome::Ended(_) => true,
+            Outcome::Finished => false,
+            Outcome::Failed(words) => {
+                tally.failures.push(words);
+                false
+            }
+            Outcome::Gone => false,
+        };
+        pace.follow(ended);
+        let served = innocent(&pool).await;
+        // No later: the innocent query is served only when no cancel is on its
+        // way any more.
+        let cancelled = ended && sent.count() > sent_before;
+        tally.ended += usize::from(ended);
+        tally.cancelled += usize::from(cancelled);
+        match served {
+            Ok(backend) => {
+                tally.reused += usize::from(cancelled && backend == serving);
+                serving = backend;
+            }
+            Err(error) if is_cancelled(&error) => tally.hit += 1,
+            Err(error) => {
+                tally.failures.push(format!("an innocent query: {error:#}"));
+                serving = backend(&pool).await?;
+            }
+        }
+        if tally.rounds.is_multiple_of(500) {
+            eprintln!("{} of {rounds} rounds", tally.rounds);
+        }
+    }
+    Ok(tally)
+}
+
+async fn raced(pool: &Pool, sleep: Duration) -> Outcome {
+    let statement = format!("SELECT pg_sleep({:.6})", sleep.as_secs_f64());
+    let work = async {
+        let client = pool.get().await?;
+        client.query(&statement, &[]).await?;
+        Ok(())
+    };
+    let end = Instant::now() + LIMIT;
+    let returned = Stack::Pgdeadline.run_until(end, Ending::Deadline, work);
+    returned.await.outcome
+}
+
+/// Sleeps a little, for a late signal to find it.
+async fn innocent(pool: &Pool) -> Result<i32> {
+    let client = pool.get().await?;
+    let row = client.query_one(INNOCENT, &[]).await?;
+    Ok(row.get(0))
+}
+
+fn is_cancelled(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|error| error.downcast_ref::<tokio_postgres::Error>())
+        .any(|error| error.code() == Some(&SqlState::QUERY_CANCELED))
+}
+
+/// How long the raced query sleeps: shorter after a round that was ended,
+/// longer after one that was not, so that about half of them are.
+struct Pace {
+    sleep: Duration,
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace { sleep: LIMIT / 2 }
+    }
+
+    fn follow(&mut self, ended: bool) {
+        self.sleep = if ended {
+            self.sleep.saturating_sub(PACE)
+        } else {
+            (self.sleep + PACE).min(LIMIT * 2)
+        };
+    }
+}
+
+impl Tally {
+    /// The figures as a table.
+    pub(crate) fn table(&self) -> comfy_table::Table {
+        let mut table = table(&["", "rounds", "share", "to count"]);
+        for (what, number, whole, mark) in [
+            (
+                "ended by their deadline",
+                self.ended,
+                self.rounds,
+                "25 to 80 %",
+            ),
+            (
+                "of these with a cancel sent",
+                self.cancelled,
+                self.ended,
+                "50 % or more",
+            ),
+            (
+                "of these with the session reused",
+                self.reused,
+                self.cancelled,
+                "90 % or more",
+            ),
+            ("innocent queries hit", self.hit, self.rounds, "none"),
+            ("failed otherwise", self.failures.len(), self.rounds, "none"),
+        ] {
+            let share = format!("{:.1} %", percent(number, whole));
+            table.add_row([what.to_owned(), number.to_string(), share, mark.to_owned()]);
+        }
+        table
+    }
+
+    /// What was missed, or why the run does not count.
+    pub(crate) fn misses(&self) -> Vec<String> {
+        let mut misses = Vec::new();
+        if self.hit > 0 {
+            misses.push(format!("{} innocent queries were hit", self.hit));
+        }
+        misses.extend(self.failures.first().map(|first| {
+            let others = self.failures.len() - 1;
+            format!("{first} (and {others} more failures)")
+        }));
+        if !(25.0..=80.0).contains(&percent(self.ended, self.rounds)) {
+            misses.push("no race: not between 25 and 80 % ended by deadline".to_owned());
+        }
+        if percent(self.cancelled, self.ended) < 50.0 {
+            misses.push("no race: fewer than half of the ended sent a cancel".to_owned());
+        }
+        if percent(self.reused, self.cancelled) < 90.0 {
+            misses.push("no race: fewer than 90 % of the cancelled were reused".to_owned());
+        }
+        misses
+    }
+}
+
+fn percent(part: usize, whole: usize) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+const INNOCENT: &str = "SELECT pg_backend_pid() FROM pg_sleep(0.002)";
+
+/// The deadline: a few grains of tokio's timer.
+const LIMIT: Duration = Duration::from_millis(5);
+
+/// Small against the spread of how long a round takes, so that rounds fall on
+/// either side at random and not in turn.
+const PACE: Duration = Duration::from_micros(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Tally {
+        Tally {
+            rounds: 3_000,
+            ended: 1_500,
+            cancelled: 1_400,
+            reused: 1_399,
+            hit: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_race_without_a_hit_misses_nothing() {
+        assert_eq!(good().misses(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn one_hit_is_a_miss() {
+        let tally = Tally { hit: 1, ..good() };
+        assert_eq!(tally.misses(), ["1 innocent queries were hit"]);
+    }
+
+    #[test]
+    fn a_failure_is_told_in_its_own_words() {
+        let failures = vec!["boom".to_owned(), "bang".to_owned()];
+        let tally = Tally { failures, ..good() };
+        assert_eq!(tally.misses(), ["boom (and 1 more failures)"]);
+    }
+
+    #[test]
+    fn a_run_that_was_no_race_does_not_count() {
+        for tally in [
+            Tally {
+                ended: 749,
+                ..good()
+            },
+            Tally {
+                ended: 2_401,
+                cancelled: 2_000,
+                reused: 2_000,
+                ..good()
+            },
+            Tally {
+                cancelled: 700,
+                reused: 700,
+                ..good()
+            },
+            Tally {
+                reused: 1_259,
+                ..good()
+            },
+            Tally::default(),
+        ] {
+            assert!(!tally.misses().is_empty(), "{tally:?}");
+            assert!(
+                tally
+                    .misses()
+                    .iter()
+                    .all(|miss| miss.starts_with("no race"))
+            );
+        }
+    }
+
+    #[test]
+    fn the_pace_follows_the_rounds_and_stays_in_its_bounds() {
+        let mut pace = Pace::new();
+        let first = pace.sleep;
+        pace.follow(true);
+        assert!(pace.sleep < first);
+        (0..1_000).for_each(|_| pace.follow(true));
+        assert_eq!(pace.sleep, Duration::ZERO);
+        (0..1_000).for_each(|_| pace.follow(false));
+        assert_eq!(pace.sleep, LIMIT * 2);
+    }
+}
