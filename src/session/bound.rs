@@ -33,16 +33,13 @@ impl Bound {
         self.0.iter().find(|entry| entry.lease == lease).and_then(|entry| entry.end.as_ref())
     }
 
-    /// Binds a context and promises to end it at its deadline (rule 12);
-    /// `kept`: somebody has promised already and hands that over.
+    /// Binds a context and promises to end it at its deadline (rule 12).
     ///
     /// # Errors
     /// The context is over: there is nothing to observe, and no promise is
     /// left behind.
-    pub(crate) fn bind(&mut self, lease: LeaseId, context: &Context, observer: &Arc<dyn Observer>, kept: bool) -> Result<(), Over> {
-        if !kept {
-            context.keep_time();
-        }
+    pub(crate) fn bind(&mut self, lease: LeaseId, context: &Context, observer: &Arc<dyn Observer>) -> Result<(), Over> {
+        context.keep_time();
         let over = context.observe(observer, u64::from(lease.0));
         let end = match &over {
             Err(Over::Ended(end)) => Some(end.clone()),

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::attribution::{Attribution, Polled};
 use super::bound::Bound;
 use super::machine::{LeaseState, Machine, NextWrite, Why};
 use crate::connect::Transport;
@@ -33,10 +34,17 @@ pub(crate) struct Core {
     scanned: usize,
     /// Whose the first request out of the current poll is.
     pub(super) seen: Option<LeaseId>,
+    pub(super) attribution: Attribution,
+    /// The number that the first request out of the current poll would have,
+    /// and whether anything else came out before one.
+    first: u64,
+    first_is_out: bool,
     /// The client's buffer was empty, and flushed, in the current poll.
     pub(super) flushed: bool,
-    /// The client asked for more and was told to wait.
+    /// The client asked for more and was told to wait: since it last got
+    /// something, and in the current poll.
     reading: bool,
+    asked: bool,
     /// The client has bytes that were not taken.
     held: bool,
     /// The driver's task; before there is one, the caller's.
@@ -54,6 +62,10 @@ impl Core {
             up_from: 0,
             scanned: 0,
             seen: None,
+            attribution: Attribution::default(),
+            first: 0,
+            first_is_out: false,
+            asked: false,
             flushed: false,
             reading: false,
             held: false,
@@ -73,6 +85,16 @@ impl Core {
             none => *none = Some(task.clone()),
         }
         self.flushed = false;
+        self.asked = false;
+        self.first_is_out = true;
+        self.first = self.machine.next_request();
+    }
+
+    /// What the poll that began with [`begin_poll`](Core::begin_poll) did.
+    pub(super) fn end_poll(&mut self) -> Polled {
+        self.seen = None;
+        let any = self.first_is_out && self.machine.next_request() > self.first;
+        Polled { first: any.then_some(self.first), flushed: self.flushed, asked: self.asked }
     }
 
     /// Did the client's last poll leave nothing unwritten behind?
@@ -149,6 +171,7 @@ impl Core {
 
     fn no_more(&mut self) -> Poll<io::Result<()>> {
         self.reading = true;
+        self.asked = true;
         self.machine.handle_taken_up(Instant::now());
         Poll::Pending
     }
@@ -157,6 +180,12 @@ impl Core {
         let now = Instant::now();
         if let Some(fresh) = buf.get(self.scanned..) {
             if !fresh.is_empty() {
+                // The tail of a COPY that stands before a request: its sink
+                // has woken, and nobody knows who else (rule 7).
+                if matches!(fresh[0], b'd' | b'c' | b'f') && self.machine.next_request() == self.first {
+                    self.seen = None;
+                    self.first_is_out = false;
+                }
                 let scanned = self.machine.handle_queued(fresh, &mut self.seen, now);
                 scanned.map_err(|malformed| self.malformed(malformed))?;
                 self.scanned = buf.len();

@@ -123,15 +123,15 @@ impl Connection {
     }
 
     fn poll_client(&mut self, shared: &Arc<Shared>, cx: &Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> {
-        let mark = {
+        let (mark, note) = {
             let mut core = shared.lock();
-            shared.attribute(&mut core);
+            let note = shared.attribute(&mut core);
             core.begin_poll(cx.waker());
-            core.machine.mark()
+            (core.machine.mark(), note)
         };
         let poll = self.postgres.poll_message(&mut Context::from_waker(&self.waker));
         let mut core = shared.lock();
-        core.seen = None;
+        shared.attribute_late(&mut core, note);
         match poll {
             Poll::Pending => {
                 if core.flushed {

@@ -4,12 +4,14 @@
 //! - [`machine`]: every decision, pure;
 //! - [`core`]: the socket and what waits to go up, behind one lock;
 //! - [`stream`]: the client's end; [`driver`]: the task behind it;
-//! - [`waker`], [`bound`]: whose a request is, and which context that means;
+//! - [`waker`], [`attribution`], [`bound`]: who woke the connection, whose a
+//!   request therefore is, and which context that means;
 //! - [`cancel`], [`gate`]: one CancelRequest, and how many at once;
 //! - [`exit`]: those that must still get out when all else ends.
 
 pub(crate) mod bound;
 pub(crate) mod cancel;
+mod attribution;
 mod core;
 mod driver;
 mod exit;
@@ -121,7 +123,7 @@ impl Session {
         let lease = core.machine.handle_check_out(deadline, context.is_some(), Instant::now());
         self.0.forget_before(&mut core);
         if let Some(context) = context {
-            self.0.bind(&mut core, lease, context, false);
+            self.0.bind(&mut core, lease, context);
         }
         if !core.is_idle() || core.machine.poll_timeout().is_some() {
             self.0.waker.wake_task();
@@ -172,7 +174,7 @@ impl Session {
             return Err(Error::end(end, crate::context::Progress::OUTSIDE));
         }
         let lease = core.machine.handle_begin(context.deadline(), Instant::now());
-        self.0.bind(&mut core, lease, context, false);
+        self.0.bind(&mut core, lease, context);
         drop(core);
         self.0.waker.wake_task();
         Ok(Operation { session: self.clone(), lease })

@@ -291,6 +291,23 @@ impl Machine {
         Ok(())
     }
 
+    /// The number that the next request of the client's will have.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.ledger.next_request()
+    }
+
+    /// It is known only now whose a request is (rule 7).
+    pub(crate) fn handle_attributed(&mut self, request: u64, lease: LeaseId, now: Instant) {
+        let base = self.leases.base();
+        let kind = |id| self.leases.get(id).map(|lease| lease.kind);
+        let owner = self.ledger.request(request).map(|request| request.lease);
+        // Its check-out may be over by now: then it is what it was found as.
+        if owner.is_some_and(|owner| owner == base || kind(owner) == Some(LeaseKind::Default)) {
+            self.ledger.attribute(request, lease);
+        }
+        self.decide(now);
+    }
+
     /// Takes in bytes of the server; see [`Ledger::receive`].
     pub(crate) fn handle_received(
         &mut self,

@@ -155,6 +155,18 @@ impl Ledger {
         self.requests.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
+    /// The number that the next request will have.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.first + self.requests.len() as u64
+    }
+
+    /// Moves a request to another lease.
+    pub(crate) fn attribute(&mut self, number: u64, lease: LeaseId) {
+        if let Some(request) = self.request_mut(number) {
+            request.lease = lease;
+        }
+    }
+
     fn request_mut(&mut self, number: u64) -> Option<&mut Request> {
         self.requests.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
