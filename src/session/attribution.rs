@@ -71,7 +71,11 @@ impl Attribution {
                 self.decide(awaiting)
             }
             (None, Some(_)) if !registered || sure(&note, held_up).is_some() => None,
-            (None, Some(request)) => self.decide(Awaiting { request, note, held_up }),
+            (None, Some(request)) => self.decide(Awaiting {
+                request,
+                note,
+                held_up,
+            }),
             (None, None) => None,
         }
     }
@@ -82,7 +86,10 @@ impl Attribution {
         }
         let undecided = match &awaiting.note {
             Note::Quiet => true,
-            Note::One { wakes, who: Some(_) } => *wakes <= u32::from(awaiting.held_up),
+            Note::One {
+                wakes,
+                who: Some(_),
+            } => *wakes <= u32::from(awaiting.held_up),
             Note::One { who: None, .. } | Note::Several => false,
         };
         if undecided {
@@ -95,7 +102,10 @@ impl Attribution {
 /// All wakes were one context's, and one of them must have been the queue's.
 fn sure(note: &Note, held_up: bool) -> Option<&Context> {
     match note {
-        Note::One { wakes, who: Some(context) } if *wakes > u32::from(held_up) => Some(context),
+        Note::One {
+            wakes,
+            who: Some(context),
+        } if *wakes > u32::from(held_up) => Some(context),
         _ => None,
     }
 }
@@ -104,8 +114,15 @@ fn sure(note: &Note, held_up: bool) -> Option<&Context> {
 mod tests {
     use super::*;
 
-    const REST: Polled = Polled { first: None, flushed: true, asked: true };
-    const OUT: Polled = Polled { first: Some(7), ..REST };
+    const REST: Polled = Polled {
+        first: None,
+        flushed: true,
+        asked: true,
+    };
+    const OUT: Polled = Polled {
+        first: Some(7),
+        ..REST
+    };
 
     fn rested() -> Attribution {
         let mut attribution = Attribution::default();
@@ -114,7 +131,10 @@ mod tests {
     }
 
     fn woken(wakes: u32, context: &Context) -> Note {
-        Note::One { wakes, who: Some(context.clone()) }
+        Note::One {
+            wakes,
+            who: Some(context.clone()),
+        }
     }
 
     fn found(found: Option<(u64, Context)>, context: &Context) -> bool {
@@ -126,7 +146,10 @@ mod tests {
         let context = Context::background();
         let note = woken(1, &context);
         assert!(rested().certain(&note).is_some());
-        assert!(rested().polled(note, OUT).is_none(), "known before the poll");
+        assert!(
+            rested().polled(note, OUT).is_none(),
+            "known before the poll"
+        );
     }
 
     #[test]
@@ -134,8 +157,14 @@ mod tests {
         let context = Context::background();
         let mut attribution = rested();
         assert!(attribution.polled(Note::Quiet, OUT).is_none());
-        assert!(attribution.certain(&woken(1, &context)).is_none(), "the wake is the earlier request's");
-        assert!(found(attribution.polled(woken(1, &context), REST), &context));
+        assert!(
+            attribution.certain(&woken(1, &context)).is_none(),
+            "the wake is the earlier request's"
+        );
+        assert!(found(
+            attribution.polled(woken(1, &context), REST),
+            &context
+        ));
     }
 
     #[test]
@@ -144,7 +173,10 @@ mod tests {
         let mut attribution = rested();
         attribution.polled(Note::Quiet, OUT);
         assert!(attribution.polled(woken(1, &context), OUT).is_none());
-        assert!(attribution.polled(woken(1, &context), REST).is_none(), "a wake too late for either");
+        assert!(
+            attribution.polled(woken(1, &context), REST).is_none(),
+            "a wake too late for either"
+        );
     }
 
     #[test]
@@ -152,14 +184,23 @@ mod tests {
         let (reader, caller) = (Context::background(), Context::background());
         let held_up = || {
             let mut attribution = Attribution::default();
-            attribution.polled(Note::Quiet, Polled { asked: false, ..REST });
+            attribution.polled(
+                Note::Quiet,
+                Polled {
+                    asked: false,
+                    ..REST
+                },
+            );
             attribution
         };
         assert!(held_up().certain(&woken(1, &reader)).is_none());
         assert!(held_up().certain(&woken(2, &caller)).is_some());
         let mut attribution = held_up();
         assert!(attribution.polled(woken(1, &reader), OUT).is_none());
-        assert!(attribution.polled(woken(1, &caller), REST).is_none(), "the reader's or the caller's");
+        assert!(
+            attribution.polled(woken(1, &caller), REST).is_none(),
+            "the reader's or the caller's"
+        );
         let mut attribution = held_up();
         assert!(attribution.polled(woken(1, &caller), OUT).is_none());
         assert!(found(attribution.polled(woken(1, &caller), REST), &caller));
@@ -169,18 +210,36 @@ mod tests {
     fn a_request_that_had_nothing_to_wake_is_nobodys() {
         let context = Context::background();
         let mut attribution = Attribution::default();
-        attribution.polled(Note::Quiet, Polled { flushed: false, ..REST });
+        attribution.polled(
+            Note::Quiet,
+            Polled {
+                flushed: false,
+                ..REST
+            },
+        );
         assert!(attribution.certain(&woken(1, &context)).is_none());
         assert!(attribution.polled(Note::Quiet, OUT).is_none());
-        assert!(attribution.polled(woken(1, &context), REST).is_none(), "no wake was owed");
+        assert!(
+            attribution.polled(woken(1, &context), REST).is_none(),
+            "no wake was owed"
+        );
     }
 
     #[test]
     fn a_wake_from_outside_any_context_decides_too() {
         let mut attribution = rested();
         attribution.polled(Note::Quiet, OUT);
-        attribution.polled(Note::One { wakes: 1, who: None }, REST);
+        attribution.polled(
+            Note::One {
+                wakes: 1,
+                who: None,
+            },
+            REST,
+        );
         let context = Context::background();
-        assert!(attribution.certain(&woken(1, &context)).is_some(), "nothing is awaited any more");
+        assert!(
+            attribution.certain(&woken(1, &context)).is_some(),
+            "nothing is awaited any more"
+        );
     }
 }

@@ -35,7 +35,11 @@ pub(crate) struct Shared {
 }
 
 /// Opens a session over a transport on which nothing was said yet.
-pub(crate) fn open(transport: Transport, peer: Arc<Peer>, connector: Connector) -> (SessionStream, Arc<Shared>) {
+pub(crate) fn open(
+    transport: Transport,
+    peer: Arc<Peer>,
+    connector: Connector,
+) -> (SessionStream, Arc<Shared>) {
     let machine = Machine::new(*connector.settings(), invented_key());
     let shared = Arc::new_cyclic(|this| Shared {
         this: Weak::clone(this),
@@ -46,7 +50,12 @@ pub(crate) fn open(transport: Transport, peer: Arc<Peer>, connector: Connector) 
         peer,
         on_busy: OnceLock::new(),
     });
-    (SessionStream { shared: Arc::clone(&shared) }, shared)
+    (
+        SessionStream {
+            shared: Arc::clone(&shared),
+        },
+        shared,
+    )
 }
 
 impl Shared {
@@ -66,7 +75,9 @@ impl Shared {
     }
 
     pub(super) fn attempt_over(&self, number: u32, outcome: Outcome) {
-        self.lock().machine.handle_attempt_over(number, outcome, Instant::now());
+        self.lock()
+            .machine
+            .handle_attempt_over(number, outcome, Instant::now());
         self.waker.wake_task();
     }
 
@@ -113,13 +124,16 @@ impl Shared {
         // The waker's promise: by now it was renewed for a lease, or is not
         // needed. An awaited request's caller arms its own timer until then.
         let promised = match &note {
-            Note::One { who: Some(context), .. } => Some(context.clone()),
+            Note::One {
+                who: Some(context), ..
+            } => Some(context.clone()),
             _ => None,
         };
         let polled = core.end_poll();
         if let Some((request, context)) = core.attribution.polled(note, polled) {
             if let Some(lease) = self.lease_of(core, &context) {
-                core.machine.handle_attributed(request, lease, Instant::now());
+                core.machine
+                    .handle_attributed(request, lease, Instant::now());
             }
         }
         if let Some(context) = promised {
@@ -134,7 +148,10 @@ impl Shared {
             return Some(lease);
         }
         let base = core.machine.base();
-        let descends = core.bound.context(base).is_none_or(|bound| context.is_descendant_of(bound));
+        let descends = core
+            .bound
+            .context(base)
+            .is_none_or(|bound| context.is_descendant_of(bound));
         descends.then(|| {
             let lease = core.machine.handle_seen(context.deadline());
             self.bind(core, lease, context);

@@ -30,10 +30,7 @@ pub(crate) enum Note {
     #[default]
     Quiet,
     /// One context, so often; `None`: outside any.
-    One {
-        wakes: u32,
-        who: Option<Context>,
-    },
+    One { wakes: u32, who: Option<Context> },
     /// Several.
     Several,
 }
@@ -43,9 +40,16 @@ impl Note {
     pub(crate) fn and(self, later: Note) -> Note {
         match (self, later) {
             (Note::Quiet, note) | (note, Note::Quiet) => note,
-            (Note::One { wakes, who }, Note::One { wakes: more, who: other }) if same(who.as_ref(), other.as_ref()) => {
-                Note::One { wakes: wakes.saturating_add(more), who }
-            }
+            (
+                Note::One { wakes, who },
+                Note::One {
+                    wakes: more,
+                    who: other,
+                },
+            ) if same(who.as_ref(), other.as_ref()) => Note::One {
+                wakes: wakes.saturating_add(more),
+                who,
+            },
             _ => Note::Several,
         }
     }
@@ -71,7 +75,11 @@ impl ConnectionWaker {
 
     /// Wakes the task for the session's own sake: says nothing of a caller.
     pub(crate) fn wake_task(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(task) = task {
             task.wake();
         }
@@ -101,7 +109,9 @@ impl ConnectionWaker {
         *note = before.and(Note::One { wakes: 1, who });
         // Exactly the one context that a note names has a promise of ours.
         let withdrawn = match &*note {
-            Note::One { who: Some(context), .. } if promised.is_none() => {
+            Note::One {
+                who: Some(context), ..
+            } if promised.is_none() => {
                 context.keep_time();
                 None
             }
@@ -129,7 +139,10 @@ impl Wake for ConnectionWaker {
 
 impl Drop for ConnectionWaker {
     fn drop(&mut self) {
-        if let Note::One { who: Some(context), .. } = self.take() {
+        if let Note::One {
+            who: Some(context), ..
+        } = self.take()
+        {
             context.leave_time();
         }
     }
