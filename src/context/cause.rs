@@ -89,11 +89,11 @@ impl End {
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)?;
-        if self.inherited {
-            f.write_str(" in an outer context")?;
+        match (self.inherited, &self.cause) {
+            (false, cause) => cause.fmt(f),
+            (true, Cause::Deadline) => f.write_str("outer context's deadline passed"),
+            (true, cause) => write!(f, "outer context {cause}"),
         }
-        Ok(())
     }
 }
 
@@ -188,15 +188,31 @@ mod tests {
     fn causes_read_as_sentences() {
         let reason = Reason::new("shutting down".into());
         let table = [
-            (Cause::Deadline, "deadline passed"),
-            (Cause::Cancelled(reason), "cancelled (shutting down)"),
-            (Cause::Cancelled(Reason::not_given()), "cancelled"),
-            (Cause::Dropped, "dropped by its caller"),
+            (
+                Cause::Deadline,
+                "deadline passed",
+                "outer context's deadline passed",
+            ),
+            (
+                Cause::Cancelled(reason),
+                "cancelled (shutting down)",
+                "outer context cancelled (shutting down)",
+            ),
+            (
+                Cause::Cancelled(Reason::not_given()),
+                "cancelled",
+                "outer context cancelled",
+            ),
+            (
+                Cause::Dropped,
+                "dropped by its caller",
+                "outer context dropped by its caller",
+            ),
         ];
-        for (cause, text) in table {
-            assert_eq!(End::new(cause.clone()).to_string(), text);
-            let passed_down = End::new(cause).passed_down().to_string();
-            assert_eq!(passed_down, format!("{text} in an outer context"));
+        for (cause, own, inherited) in table {
+            let end = End::new(cause);
+            assert_eq!(end.to_string(), own);
+            assert_eq!(end.passed_down().to_string(), inherited);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{Error, marker};
 use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 use tokio_postgres::error::DbError;
 
 impl Error {
@@ -36,16 +37,21 @@ impl Error {
     }
 }
 
-/// `error` and what caused it, in order. An [`io::Error`] has its inner error
-/// where others have a source: its own `source` skips it.
+/// `error` and what caused it, in order.
 fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| cause(*error)).take(MAX_LINKS)
 }
 
+/// What caused `error`. An [`io::Error`] has its inner error where others have
+/// a source; its own `source` skips it, in a box or an `Arc` too.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>() {
+    let io = error
+        .downcast_ref::<io::Error>()
+        .or_else(|| error.downcast_ref::<Box<io::Error>>().map(|io| &**io))
+        .or_else(|| error.downcast_ref::<Arc<io::Error>>().map(|io| &**io));
+    match io {
         Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
         None => error.source(),
     }

@@ -124,7 +124,7 @@ mod tests {
                 Phase::Outside,
                 Some(false),
                 false,
-                format!("cancelled (shutdown) in an outer context outside the database; {safe}"),
+                format!("outer context cancelled (shutdown) outside the database; {safe}"),
             ),
             (
                 Cause::Deadline,
@@ -133,7 +133,7 @@ mod tests {
                 Some(false),
                 false,
                 format!(
-                    "deadline passed in an outer context while waiting for a pooled connection; {safe} \
+                    "outer context's deadline passed while waiting for a pooled connection; {safe} \
                       (the pool may be too small, or connections are kept too long)"
                 ),
             ),
@@ -243,9 +243,7 @@ mod tests {
                 Phase::Read,
                 Some(true),
                 false,
-                format!(
-                    "dropped by its caller in an outer context while waiting for the answer; {sent}"
-                ),
+                format!("outer context dropped by its caller while waiting for the answer; {sent}"),
             ),
             (
                 Cause::Deadline,
@@ -265,7 +263,7 @@ mod tests {
                 None,
                 false,
                 format!(
-                    "cancelled in an outer context while the connection was drained of earlier work; {unknown}"
+                    "outer context cancelled while the connection was drained of earlier work; {unknown}"
                 ),
             ),
         ];
