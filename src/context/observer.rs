@@ -132,9 +132,8 @@ impl Context {
         self.node.observe(observer, key)
     }
 
-    /// Takes a registration off. The observer may be told of an end that was
-    /// on its way for as long as this has not returned, not later, unless that
-    /// end was made in another thread at the same time.
+    /// Takes a registration off. An end that another thread is making just
+    /// now may still be told afterwards.
     pub(crate) fn unobserve(&self, observer: &Arc<dyn Observer>, key: u64) {
         self.node.unobserve(observer, key);
     }

@@ -102,12 +102,15 @@ async fn tokio_loses_the_context_and_spawn_carries_it_over() {
 
 #[tokio::test]
 async fn spawned_task_is_reached_after_the_run_that_spawned_it_has_finished() {
+    async fn end_of_current() -> End {
+        Context::current().unwrap().ended().await
+    }
+
     let ctx = Context::background().child();
-    let task = ctx.run(async { crate::spawn(async { Context::current().unwrap().ended().await }) });
-    let task = task.await.unwrap();
+    let (sender, task) = tokio::sync::oneshot::channel();
+    let spawning = async { sender.send(crate::spawn(end_of_current())).unwrap() };
+    ctx.run(spawning).await.unwrap();
     ctx.cancel_with("shutdown");
-    assert_eq!(
-        task.await.unwrap().to_string(),
-        "outer context cancelled (shutdown)"
-    );
+    let end = task.await.unwrap().await.unwrap();
+    assert_eq!(end.to_string(), "outer context cancelled (shutdown)");
 }
