@@ -60,10 +60,11 @@ impl End {
         }
     }
 
-    /// This end as a descendant sees it.
-    pub(super) fn passed_down(&self) -> End {
+    /// This end as a child sees it. One that stands for its parent sees what
+    /// the parent sees.
+    pub(super) fn passed_down(&self, to_stand_in: bool) -> End {
         End {
-            inherited: true,
+            inherited: self.inherited || !to_stand_in,
             ..self.clone()
         }
     }
@@ -212,14 +213,14 @@ mod tests {
         for (cause, own, inherited) in table {
             let end = End::new(cause);
             assert_eq!(end.to_string(), own);
-            assert_eq!(end.passed_down().to_string(), inherited);
+            assert_eq!(end.passed_down(false).to_string(), inherited);
         }
     }
 
     #[test]
     fn one_event_is_known_again_below_and_two_are_told_apart() {
         let end = End::new(Cause::Deadline);
-        assert!(end.is_same_event(&end.passed_down().passed_down()));
+        assert!(end.is_same_event(&end.passed_down(false).passed_down(true)));
         assert!(!end.is_same_event(&End::new(Cause::Deadline)));
     }
 

@@ -30,7 +30,7 @@
 //! Only the files of this folder may use it.
 
 use super::cause::{Cause, End};
-use super::observer::{Observer, Observers, Progress};
+use super::observer::Observers;
 use super::slab::Slab;
 use super::sync::Mutex;
 use std::mem;
@@ -70,7 +70,7 @@ pub(super) struct State {
     pub(super) timekeepers: u32,
     children: Slab<Weak<Node>>,
     pub(super) waiters: Slab<Waker>,
-    observers: Observers,
+    pub(super) observers: Observers,
 }
 
 impl Node {
@@ -118,18 +118,11 @@ impl Node {
         let mut state = self.state.lock();
         if let Some(end) = &state.end {
             // An ended parent has no use for children (invariant 4).
-            let end = if stands_for_parent {
-                end.clone()
-            } else {
-                end.passed_down()
+            let ended = State {
+                end: Some(end.passed_down(stands_for_parent)),
+                ..State::default()
             };
-            return new(
-                0,
-                State {
-                    end: Some(end),
-                    ..State::default()
-                },
-            );
+            return new(0, ended);
         }
         let mut child = None;
         state.children.insert_with(|slot| {
@@ -198,13 +191,8 @@ impl Node {
             let mut below = self
                 .sharing_deadline()
                 .filter(|node| !Arc::ptr_eq(node, owner));
-            let is_seen_from_outside = below.all(|node| node.stands_for_parent);
-            let end = if is_seen_from_outside {
-                end
-            } else {
-                end.passed_down()
-            };
-            spread(self, end, None);
+            let stands_for_owner = below.all(|node| node.stands_for_parent);
+            spread(self, end.passed_down(stands_for_owner), None);
         }
     }
 
@@ -245,10 +233,8 @@ impl Node {
     fn end_from_parent(&self, parents: &End, clock: &mut Clock) -> End {
         if !self.deadline_is_inherited && self.is_past(|| clock.now()) {
             End::new(Cause::Deadline)
-        } else if self.stands_for_parent {
-            parents.clone()
         } else {
-            parents.passed_down()
+            parents.passed_down(self.stands_for_parent)
         }
     }
 
@@ -266,39 +252,8 @@ impl Node {
         })
     }
 
-    fn ancestors(&self) -> impl Iterator<Item = &Node> {
+    pub(super) fn ancestors(&self) -> impl Iterator<Item = &Node> {
         std::iter::successors(self.parent.as_deref(), |node| node.parent.as_deref())
-    }
-
-    pub(super) fn observe(
-        self: &Arc<Node>,
-        observer: &Arc<dyn Observer>,
-        key: u64,
-    ) -> Result<(), Over> {
-        // For the clock only: the lock below decides between live and over.
-        let _ = self.over();
-        let mut state = self.state.lock();
-        if let Some(over) = state.over() {
-            return Err(over);
-        }
-        state.observers.add(observer.clone(), key);
-        Ok(())
-    }
-
-    pub(super) fn unobserve(&self, observer: &Arc<dyn Observer>, key: u64) {
-        let removed = self.state.lock().observers.remove(observer, key);
-        drop(removed);
-    }
-
-    /// What the latest observer knows, of this node or else of the nearest
-    /// ancestor that has one with something to say.
-    pub(super) fn progress(&self) -> Option<Progress> {
-        std::iter::once(self)
-            .chain(self.ancestors())
-            .find_map(|node| {
-                let observers = node.state.lock().observers.clone();
-                observers.progress()
-            })
     }
 }
 
