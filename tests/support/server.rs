@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use pgdeadline_tests::eventually;
 use pgdeadline_tests::server::{PASSWORD, Server, StartOptions, USER};
 use tokio_postgres::NoTls;
 
@@ -138,4 +139,53 @@ async fn tls_is_under_the_tests_own_authority() {
         .expect("a certificate of our authority");
     let (_, session) = tls.get_ref();
     assert_eq!(session.peer_certificates().unwrap().len(), 1);
+}
+
+/// Says to the copy of this binary, that the test below runs, to hold a
+/// container until it is killed.
+const HOLD: &str = "PGDEADLINE_TESTS_HOLD_A_CONTAINER";
+
+#[tokio::test]
+async fn no_container_outlives_a_process_that_is_killed() {
+    if std::env::var_os(HOLD).is_some() {
+        let _server = Server::start(StartOptions::default()).await;
+        std::future::pending::<()>().await;
+    }
+    let mut copy = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "server::no_container_outlives_a_process_that_is_killed",
+        ])
+        .env(HOLD, "yes")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = copy.id().unwrap();
+    let start_bound = Duration::from_secs(180);
+    eventually(start_bound, "the copy has a container", async || {
+        (containers_of(pid).await > 0).then_some(())
+    })
+    .await;
+    copy.kill().await.unwrap();
+    eventually(
+        Duration::from_secs(60),
+        "its container is gone",
+        async || (containers_of(pid).await == 0).then_some(()),
+    )
+    .await;
+}
+
+/// How many containers have the label of this process.
+async fn containers_of(pid: u32) -> usize {
+    let output = tokio::process::Command::new("docker")
+        .args(["ps", "--all", "--filter", "label=pgdeadline-tests.owner"])
+        .args(["--format", r#"{{.Label "pgdeadline-tests.owner"}}"#])
+        .output()
+        .await
+        .unwrap();
+    let owners = String::from_utf8(output.stdout).unwrap();
+    owners
+        .lines()
+        .filter(|owner| owner.contains(&format!("/{pid}/")))
+        .count()
 }
