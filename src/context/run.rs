@@ -150,7 +150,7 @@ impl<F: Future> Future for Run<F> {
             // Only this finishes it.
             Over::Finished => return Poll::Pending,
         };
-        let progress = child.node.progress().unwrap_or(Progress::OUTSIDE);
+        let progress = child.node.progress().unwrap_or(Progress::UNKNOWN);
         enter(this.ambient, || this.future.set(None));
         Poll::Ready(Err(Error::end(&end, progress)))
     }
