@@ -65,10 +65,14 @@ impl Failure {
             .from_source(io::Error::from(io::ErrorKind::TimedOut))
     }
 
-    /// Says where it happened.
+    /// Says where it happened, unless it does.
     pub(super) fn at(self, place: impl Display) -> Failure {
+        let place = format!("{place}: ");
+        if self.message.starts_with(&place) {
+            return self;
+        }
         Failure {
-            message: format!("{place}: {}", self.message),
+            message: place + &self.message,
             ..self
         }
     }
@@ -129,6 +133,12 @@ mod tests {
         let all = Failure::all(vec![first(), last()]);
         assert_eq!(all.to_string(), "a:1: unknown; b:2: refused");
         assert_eq!(all.phase, Phase::Connect);
+    }
+
+    #[test]
+    fn a_place_is_told_once() {
+        let failure = Failure::new(Phase::Connect, "refused").at("a:1").at("a:1");
+        assert_eq!(failure.at("db:1").to_string(), "db:1: a:1: refused");
     }
 
     #[test]

@@ -1,1 +1,25 @@
-//! Support for the integration tests.
+//! Support for the integration tests of `pgdeadline`.
+//!
+//! | module | what it offers |
+//! | --- | --- |
+//! | [`server`] | real PostgreSQL servers, in containers |
+//! | [`scripted`] | a server that misbehaves on request, over a network in memory or on 127.0.0.1 |
+//! | [`leaks`] | counts of what an operation could leave behind |
+//! | [`eventually`](mod@eventually) | waiting, with a bound, until something is so |
+//!
+//! How tests are written here:
+//!
+//! 1. Nothing is asserted on a short absolute time: machines stall. Exact
+//!    timing is tested under `start_paused = true`, with [`scripted`].
+//! 2. A wait has a bound, and its panic says what was waited for.
+//! 3. A test on the shared server has an application name of its own
+//!    ([`server::Server::config`]), so tests run in parallel; one that pauses,
+//!    stops or reconfigures a server starts its own.
+//! 4. Nothing is left behind, also by a test that panics: see [`server`].
+
+pub mod eventually;
+pub mod leaks;
+pub mod scripted;
+pub mod server;
+
+pub use eventually::eventually;
