@@ -38,10 +38,9 @@ pub(super) fn parse(string: &str) -> Result<Config, Error> {
         )));
     }
     string.parse().map_err(|error: tokio_postgres::Error| {
-        let error = super::failure::chain(&error);
-        Error::config(format!(
-            "the connection string could not be read ({error}): {EXPECTED}"
-        ))
+        let text = super::failure::chain(&error);
+        let text = format!("the connection string could not be read ({text}): {EXPECTED}");
+        Error::config_because(text, error)
     })
 }
 

@@ -18,6 +18,7 @@ use super::peer::Peer;
 use super::transport::Transport;
 use crate::error::{Error, Phase};
 use crate::session::{self, Connection, SessionStream};
+use crate::settings::{EofProof, Settings};
 
 /// Starts a session up.
 ///
@@ -53,7 +54,51 @@ pub(super) async fn start_up(
         TargetSessionAttrs::Any => {}
         wanted => check_target(&client, &mut connection, wanted).await?,
     }
+    prove_eof(connector, &client, &mut connection).await?;
     Ok((client, connection))
+}
+
+/// Finds out, once a server, whether the EOF of a cancel proves anything
+/// (rule 4): the process id that start-up told is the backend's own, unless a
+/// pooler stands in between.
+async fn prove_eof(
+    connector: &Connector,
+    client: &Client,
+    connection: &mut Connection,
+) -> Result<(), Failure> {
+    let Settings {
+        eof_proof,
+        cancel_dials,
+        ..
+    } = *connector.settings();
+    let session = connection.session().clone();
+    let server = session.server().clone();
+    let proves = match (
+        eof_proof,
+        connector.gates().eof_proves(&server, cancel_dials),
+    ) {
+        (EofProof::Proof, _) => true,
+        (EofProof::NoProof, _) => false,
+        (EofProof::Automatic, Some(known)) => known,
+        (EofProof::Automatic, None) => {
+            let answer = drive(connection, client.simple_query("SELECT pg_backend_pid()")).await;
+            let proves = match answer {
+                Ok(rows) => {
+                    first_field(&rows).is_some_and(|pid| pid == session.process_id().to_string())
+                }
+                // A server that doesn't know the function is not one whose
+                // cancels are known.
+                Err(_) if !session.is_closed() => false,
+                Err(failure) => return Err(failure),
+            };
+            connector
+                .gates()
+                .set_eof_proves(&server, cancel_dials, proves);
+            proves
+        }
+    };
+    session.set_eof_proves(proves);
+    Ok(())
 }
 
 /// A `TlsConnect` that does nothing.
@@ -80,10 +125,7 @@ async fn check_target(
         client.simple_query("SHOW transaction_read_only"),
     )
     .await?;
-    let read_only = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
-        _ => None,
-    });
+    let read_only = first_field(&answer);
     let text = match (wanted, read_only) {
         (TargetSessionAttrs::ReadWrite, Some("on")) => {
             "the server takes no writes, which target_session_attrs=read-write asks for"
@@ -95,6 +137,13 @@ async fn check_target(
         (_, None) => "the server did not say whether it takes writes",
     };
     Err(Failure::new(Phase::StartUp, text))
+}
+
+fn first_field(answer: &[SimpleQueryMessage]) -> Option<&str> {
+    answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
+        _ => None,
+    })
 }
 
 /// Runs one request, with nobody else there yet to drive its connection.

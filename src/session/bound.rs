@@ -21,28 +21,39 @@ struct Entry {
 impl Bound {
     /// The lease of a context that is bound already.
     pub(crate) fn lease_of(&self, context: &Context) -> Option<LeaseId> {
-        self.0.iter().find(|entry| entry.context.id() == context.id()).map(|entry| entry.lease)
+        self.0
+            .iter()
+            .find(|entry| entry.context.id() == context.id())
+            .map(|entry| entry.lease)
     }
 
     pub(crate) fn context(&self, lease: LeaseId) -> Option<&Context> {
-        self.0.iter().find(|entry| entry.lease == lease).map(|entry| &entry.context)
+        self.0
+            .iter()
+            .find(|entry| entry.lease == lease)
+            .map(|entry| &entry.context)
     }
 
     /// How the context of a lease ended.
     pub(crate) fn end(&self, lease: LeaseId) -> Option<&End> {
-        self.0.iter().find(|entry| entry.lease == lease).and_then(|entry| entry.end.as_ref())
+        self.0
+            .iter()
+            .find(|entry| entry.lease == lease)
+            .and_then(|entry| entry.end.as_ref())
     }
 
-    /// Binds a context and promises to end it at its deadline (rule 12);
-    /// `kept`: somebody has promised already and hands that over.
+    /// Binds a context and promises to end it at its deadline (rule 12).
     ///
     /// # Errors
     /// The context is over: there is nothing to observe, and no promise is
     /// left behind.
-    pub(crate) fn bind(&mut self, lease: LeaseId, context: &Context, observer: &Arc<dyn Observer>, kept: bool) -> Result<(), Over> {
-        if !kept {
-            context.keep_time();
-        }
+    pub(crate) fn bind(
+        &mut self,
+        lease: LeaseId,
+        context: &Context,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<(), Over> {
+        context.keep_time();
         let over = context.observe(observer, u64::from(lease.0));
         let end = match &over {
             Err(Over::Ended(end)) => Some(end.clone()),
@@ -52,7 +63,13 @@ impl Bound {
             context.leave_time();
         }
         if !matches!(over, Err(Over::Finished)) {
-            self.0.push(Entry { lease, context: context.clone(), end, progress: None, keeps_time: over.is_ok() });
+            self.0.push(Entry {
+                lease,
+                context: context.clone(),
+                end,
+                progress: None,
+                keeps_time: over.is_ok(),
+            });
         }
         over
     }
@@ -82,7 +99,10 @@ impl Bound {
 
     /// How far the work of a lease had come when its context ended.
     pub(crate) fn progress(&self, lease: LeaseId) -> Option<Progress> {
-        self.0.iter().find(|entry| entry.lease == lease).and_then(|entry| entry.progress)
+        self.0
+            .iter()
+            .find(|entry| entry.lease == lease)
+            .and_then(|entry| entry.progress)
     }
 
     /// A lease's context finished: there is nothing more to observe.
@@ -97,8 +117,16 @@ impl Bound {
 
     /// Forgets those that are not `known`, but not the last that ended: an
     /// error may still be made of them.
-    pub(crate) fn retain_ended(&mut self, observer: &Arc<dyn Observer>, known: impl Fn(LeaseId) -> bool) {
-        let mut ended = self.0.iter().filter(|entry| entry.end.is_some() && !known(entry.lease)).count();
+    pub(crate) fn retain_ended(
+        &mut self,
+        observer: &Arc<dyn Observer>,
+        known: impl Fn(LeaseId) -> bool,
+    ) {
+        let mut ended = self
+            .0
+            .iter()
+            .filter(|entry| entry.end.is_some() && !known(entry.lease))
+            .count();
         self.0.retain(|entry| {
             let over = !known(entry.lease);
             let remembered = over && entry.end.is_some() && ended <= REMEMBERED;

@@ -30,7 +30,12 @@ pub(crate) struct Target {
 
 /// Makes one attempt for a session and reports it to its machine.
 pub(crate) async fn attempt(shared: Arc<Shared>, target: Target, number: u32, until: Instant) {
-    let wanted = || shared.lock().machine.handle_attempt_connected(number, Instant::now());
+    let wanted = || {
+        shared
+            .lock()
+            .machine
+            .handle_attempt_connected(number, Instant::now())
+    };
     let outcome = send(&target, until, wanted, number).await;
     shared.attempt_over(number, outcome);
 }
@@ -44,7 +49,12 @@ pub(crate) async fn farewell(target: Target, until: Instant) {
 /// # Cancel safety
 /// Dropped after its bytes were written, the signal may still arrive: only the
 /// runtime's own end may drop it.
-async fn send(target: &Target, until: Instant, wanted: impl FnOnce() -> bool, number: u32) -> Outcome {
+async fn send(
+    target: &Target,
+    until: Instant,
+    wanted: impl FnOnce() -> bool,
+    number: u32,
+) -> Outcome {
     let process_id = target.process_id;
     let stream = match timeout_at(until, connect(target, until)).await {
         Ok(Ok(stream)) => stream,
@@ -78,8 +88,13 @@ async fn send(target: &Target, until: Instant, wanted: impl FnOnce() -> bool, nu
 }
 
 /// A place at the gate, and a connection to the session's own server.
-async fn connect(target: &Target, until: Instant) -> Result<(Transport, impl Drop + use<>), crate::error::Error> {
-    let Target { connector, peer, .. } = target;
+async fn connect(
+    target: &Target,
+    until: Instant,
+) -> Result<(Transport, impl Drop + use<>), crate::error::Error> {
+    let Target {
+        connector, peer, ..
+    } = target;
     let dials = connector.settings().cancel_dials;
     let place = connector.gates().enter(peer.address(), dials).await;
     let transport = connector.redial(peer, until).await?;
@@ -87,7 +102,9 @@ async fn connect(target: &Target, until: Instant) -> Result<(Transport, impl Dro
 }
 
 /// Keeps a place at the gate until the attempt is over.
-struct Place(#[allow(dead_code, reason = "held for its drop")] Option<tokio::sync::OwnedSemaphorePermit>);
+struct Place(
+    #[allow(dead_code, reason = "held for its drop")] Option<tokio::sync::OwnedSemaphorePermit>,
+);
 
 impl Drop for Place {
     fn drop(&mut self) {}
@@ -96,7 +113,9 @@ impl Drop for Place {
 /// Writes the request and waits for the other side to close. What closes
 /// without a TLS farewell has closed all the same.
 async fn converse(mut stream: Transport, target: &Target, number: u32) -> io::Result<()> {
-    stream.write_all(&message::cancel_request(target.process_id, &target.key)).await?;
+    stream
+        .write_all(&message::cancel_request(target.process_id, &target.key))
+        .await?;
     stream.flush().await?;
     debug!(target: "pgdeadline", process_id = target.process_id, attempt = number, "cancel sent");
     let mut rest = [0; 64];

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::attribution::{Attribution, Polled};
 use super::bound::Bound;
 use super::machine::{LeaseState, Machine, NextWrite, Why};
 use crate::connect::Transport;
@@ -33,10 +34,17 @@ pub(crate) struct Core {
     scanned: usize,
     /// Whose the first request out of the current poll is.
     pub(super) seen: Option<LeaseId>,
+    pub(super) attribution: Attribution,
+    /// The number that the first request out of the current poll would have,
+    /// and whether anything else came out before one.
+    first: u64,
+    first_is_out: bool,
     /// The client's buffer was empty, and flushed, in the current poll.
     pub(super) flushed: bool,
-    /// The client asked for more and was told to wait.
+    /// The client asked for more and was told to wait: since it last got
+    /// something, and in the current poll.
     reading: bool,
+    asked: bool,
     /// The client has bytes that were not taken.
     held: bool,
     /// The driver's task; before there is one, the caller's.
@@ -54,6 +62,10 @@ impl Core {
             up_from: 0,
             scanned: 0,
             seen: None,
+            attribution: Attribution::default(),
+            first: 0,
+            first_is_out: false,
+            asked: false,
             flushed: false,
             reading: false,
             held: false,
@@ -63,7 +75,10 @@ impl Core {
 
     /// The contexts whose deadline has passed.
     pub(super) fn due(&self, now: Instant) -> Vec<crate::context::Context> {
-        self.machine.due(now).filter_map(|lease| self.bound.context(lease).cloned()).collect()
+        self.machine
+            .due(now)
+            .filter_map(|lease| self.bound.context(lease).cloned())
+            .collect()
     }
 
     /// To be called before each poll of the client.
@@ -73,6 +88,20 @@ impl Core {
             none => *none = Some(task.clone()),
         }
         self.flushed = false;
+        self.asked = false;
+        self.first_is_out = true;
+        self.first = self.machine.next_request();
+    }
+
+    /// What the poll that began with [`begin_poll`](Core::begin_poll) did.
+    pub(super) fn end_poll(&mut self) -> Polled {
+        self.seen = None;
+        let any = self.first_is_out && self.machine.next_request() > self.first;
+        Polled {
+            first: any.then_some(self.first),
+            flushed: self.flushed,
+            asked: self.asked,
+        }
     }
 
     /// Did the client's last poll leave nothing unwritten behind?
@@ -97,7 +126,11 @@ impl Core {
 
     // ---- the client's side --------------------------------------------------
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -122,7 +155,9 @@ impl Core {
             match Pin::new(transport).poll_read(cx, buf) {
                 Poll::Ready(Ok(())) => {
                     let now = Instant::now();
-                    let result = self.machine.handle_received(&buf.filled()[before..], None, now);
+                    let result = self
+                        .machine
+                        .handle_received(&buf.filled()[before..], None, now);
                     self.settle(now);
                     return Poll::Ready(result.map_err(|malformed| self.malformed(malformed)));
                 }
@@ -149,14 +184,27 @@ impl Core {
 
     fn no_more(&mut self) -> Poll<io::Result<()>> {
         self.reading = true;
+        self.asked = true;
         self.machine.handle_taken_up(Instant::now());
         Poll::Pending
     }
 
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let now = Instant::now();
         if let Some(fresh) = buf.get(self.scanned..) {
             if !fresh.is_empty() {
+                // The tail of a COPY that stands before a request: its sink
+                // has woken, and nobody knows who else (rule 7).
+                if matches!(fresh[0], b'd' | b'c' | b'f')
+                    && self.machine.next_request() == self.first
+                {
+                    self.seen = None;
+                    self.first_is_out = false;
+                }
                 let scanned = self.machine.handle_queued(fresh, &mut self.seen, now);
                 scanned.map_err(|malformed| self.malformed(malformed))?;
                 self.scanned = buf.len();
@@ -181,7 +229,9 @@ impl Core {
                     return Poll::Ready(Ok(len));
                 }
                 NextWrite::Client(len) => {
-                    let Some(transport) = &mut self.transport else { continue };
+                    let Some(transport) = &mut self.transport else {
+                        continue;
+                    };
                     let len = ready!(Pin::new(transport).poll_write(cx, &buf[..len]))?;
                     if len == 0 {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -241,7 +291,10 @@ impl Core {
     fn wants_poll(&mut self) -> bool {
         let news = self.reading && self.up_from < self.up.len();
         let may_write = self.held
-            && !matches!(self.machine.next_write(), NextWrite::Hold | NextWrite::Nothing | NextWrite::Own);
+            && !matches!(
+                self.machine.next_write(),
+                NextWrite::Hold | NextWrite::Nothing | NextWrite::Own
+            );
         self.reading &= !news;
         self.held &= !may_write;
         news || may_write
@@ -281,15 +334,22 @@ impl Core {
 
     /// Answers in the server's place what is to be answered (rules 1 and 6).
     pub(super) fn settle(&mut self, now: Instant) {
-        let Core { machine, bound, up, .. } = self;
+        let Core {
+            machine, bound, up, ..
+        } = self;
         if !machine.has_answers() {
             return;
         }
         let whys: Vec<(LeaseId, Why)> = machine.whys();
         let mut text = |request: &Request, up: &mut Vec<u8>| {
-            let end = match (bound.end(request.lease), whys.iter().find(|(id, _)| *id == request.lease)) {
+            let end = match (
+                bound.end(request.lease),
+                whys.iter().find(|(id, _)| *id == request.lease),
+            ) {
                 (Some(end), _) => end.clone(),
-                (None, Some((_, Why::Cancelled))) => End::remembered(Cause::Cancelled(Reason::not_given()), false),
+                (None, Some((_, Why::Cancelled))) => {
+                    End::remembered(Cause::Cancelled(Reason::not_given()), false)
+                }
                 (None, Some((_, Why::Abandoned)) | None) => End::remembered(Cause::Dropped, false),
                 (None, Some(_)) => End::remembered(Cause::Deadline, false),
             };
@@ -297,7 +357,11 @@ impl Core {
             let error = Error::end(
                 &end,
                 Progress {
-                    phase: if sent && !request.half_written() { Phase::Read } else { Phase::Write },
+                    phase: if sent && !request.half_written() {
+                        Phase::Read
+                    } else {
+                        Phase::Write
+                    },
                     sent: Some(sent),
                     commit_in_doubt: sent && request.verb == Verb::Commit,
                 },

@@ -46,7 +46,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(shared: Arc<Shared>, postgres: tokio_postgres::Connection<SessionStream, SessionStream>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        postgres: tokio_postgres::Connection<SessionStream, SessionStream>,
+    ) -> Self {
         let process_id = shared.lock().machine.facts().process_id;
         let span = tracing::info_span!(target: "pgdeadline", "connection", process_id, server = %shared.peer.address());
         info!(target: "pgdeadline", parent: &span, process_id, "connected");
@@ -68,7 +71,10 @@ impl Connection {
     /// Polls for notifications and notices, as
     /// [`tokio_postgres::Connection::poll_message`] does. `None` and errors are
     /// final.
-    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> {
+    pub fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<AsyncMessage, Error>>> {
         let span = self.span.clone();
         let _entered = span.enter();
         if self.done {
@@ -80,7 +86,10 @@ impl Connection {
             self.look_at_the_clock(&shared);
             if let Poll::Ready(message) = self.poll_client(&shared, cx) {
                 if !matches!(message, Some(Ok(_))) {
-                    self.close(&shared, message.as_ref().and_then(|result| result.as_ref().err()));
+                    self.close(
+                        &shared,
+                        message.as_ref().and_then(|result| result.as_ref().err()),
+                    );
                 }
                 return Poll::Ready(message);
             }
@@ -107,7 +116,9 @@ impl Connection {
     /// at, so that everybody learns of it in the same order.
     fn look_at_the_clock(&mut self, shared: &Arc<Shared>) {
         let mut core = shared.lock();
-        let Some(due) = core.machine.poll_timeout() else { return };
+        let Some(due) = core.machine.poll_timeout() else {
+            return;
+        };
         let now = Instant::now();
         if due > now {
             return;
@@ -122,16 +133,22 @@ impl Connection {
         core.settle(now);
     }
 
-    fn poll_client(&mut self, shared: &Arc<Shared>, cx: &Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> {
-        let mark = {
+    fn poll_client(
+        &mut self,
+        shared: &Arc<Shared>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<AsyncMessage, Error>>> {
+        let (mark, note) = {
             let mut core = shared.lock();
-            shared.attribute(&mut core);
+            let note = shared.attribute(&mut core);
             core.begin_poll(cx.waker());
-            core.machine.mark()
+            (core.machine.mark(), note)
         };
-        let poll = self.postgres.poll_message(&mut Context::from_waker(&self.waker));
+        let poll = self
+            .postgres
+            .poll_message(&mut Context::from_waker(&self.waker));
         let mut core = shared.lock();
-        core.seen = None;
+        shared.attribute_late(&mut core, note);
         match poll {
             Poll::Pending => {
                 if core.flushed {
@@ -163,7 +180,9 @@ impl Connection {
                 Output::Dial(number) => {
                     let until = core.machine.grace_ends(Instant::now());
                     core.guard_socket(until);
-                    if let (Some(target), Ok(runtime)) = (shared.target(&core), Handle::try_current()) {
+                    if let (Some(target), Ok(runtime)) =
+                        (shared.target(&core), Handle::try_current())
+                    {
                         drop(core);
                         let dial = attempt(Arc::clone(shared), target.clone(), number, until);
                         runtime.spawn(tracing::Instrument::instrument(
@@ -193,7 +212,11 @@ impl Connection {
                 }
                 Output::Retire(why) => {
                     warn!(target: "pgdeadline", process_id, reason = %why, "retired");
-                    let left = core.machine.leaves_work().then(|| shared.target(&core)).flatten();
+                    let left = core
+                        .machine
+                        .leaves_work()
+                        .then(|| shared.target(&core))
+                        .flatten();
                     core.close(retirement(&why));
                     drop(core);
                     left.into_iter().for_each(exit::send);
@@ -282,7 +305,11 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let shared = &self.session.0;
         let mut core = shared.lock();
-        let left = if !core.is_closed() && core.machine.leaves_work() { shared.target(&core) } else { None };
+        let left = if !core.is_closed() && core.machine.leaves_work() {
+            shared.target(&core)
+        } else {
+            None
+        };
         core.close(Error::retired("its connection task was dropped", None));
         core.bound.clear(&shared.observer());
         drop(core);
@@ -293,7 +320,9 @@ impl Drop for Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
 
@@ -309,7 +338,9 @@ impl fmt::Display for Retired {
         match self {
             Retired::Grace => f.write_str("it did not become clean within the grace after an end"),
             Retired::Unproven => f.write_str("a cancel broke off before its end was proven"),
-            Retired::NoProof => f.write_str("a cancel was sent, and behind this proxy its end can't be proven"),
+            Retired::NoProof => {
+                f.write_str("a cancel was sent, and behind this proxy its end can't be proven")
+            }
             Retired::Stalled => f.write_str("the server stopped in the middle of a message"),
             Retired::CleanUp => f.write_str("the session's own clean-up failed"),
             Retired::Protocol(malformed) => malformed.fmt(f),

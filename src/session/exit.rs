@@ -50,7 +50,10 @@ impl Departing {
 impl<F: Future<Output = ()>> Departing<F> {
     /// `attempt`, and what to do if it is dropped unfinished.
     pub(crate) fn of(target: Target, attempt: F) -> Self {
-        Departing { target: Some(target), attempt: Some(attempt) }
+        Departing {
+            target: Some(target),
+            attempt: Some(attempt),
+        }
     }
 }
 
@@ -109,7 +112,10 @@ fn helper() -> Sender<(Target, Sender<()>)> {
         }
         Mutex::new(jobs)
     });
-    helper.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    helper
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
 }
 
 fn serve(work: &Receiver<(Target, Sender<()>)>) {

@@ -23,7 +23,11 @@ impl Gates {
     ///
     /// # Cancel safety
     /// Dropping it gives the place in the queue up.
-    pub(crate) async fn enter(&self, server: &Address, dials: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn enter(
+        &self,
+        server: &Address,
+        dials: usize,
+    ) -> Option<OwnedSemaphorePermit> {
         let gate = self.with(server, dials, |gate| Arc::clone(&gate.dials));
         gate.acquire_owned().await.ok()
     }
@@ -40,7 +44,10 @@ impl Gates {
 
     fn with<T>(&self, server: &Address, dials: usize, look: impl FnOnce(&mut Gate) -> T) -> T {
         let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Gate { dials: Arc::new(Semaphore::new(dials)), eof_proves: None };
+        let new = || Gate {
+            dials: Arc::new(Semaphore::new(dials)),
+            eof_proves: None,
+        };
         look(gates.entry(server.clone()).or_insert_with(new))
     }
 }

@@ -4,10 +4,12 @@
 //! - [`machine`]: every decision, pure;
 //! - [`core`]: the socket and what waits to go up, behind one lock;
 //! - [`stream`]: the client's end; [`driver`]: the task behind it;
-//! - [`waker`], [`bound`]: whose a request is, and which context that means;
+//! - [`waker`], [`attribution`], [`bound`]: who woke the connection, whose a
+//!   request therefore is, and which context that means;
 //! - [`cancel`], [`gate`]: one CancelRequest, and how many at once;
 //! - [`exit`]: those that must still get out when all else ends.
 
+mod attribution;
 pub(crate) mod bound;
 pub(crate) mod cancel;
 mod core;
@@ -66,6 +68,16 @@ impl Session {
         }
     }
 
+    /// The server that it is connected to.
+    pub(crate) fn server(&self) -> &crate::connect::dial::Address {
+        self.0.peer.address()
+    }
+
+    /// Sets whether the EOF of a cancel proves that the server has handled it.
+    pub(crate) fn set_eof_proves(&self, proves: bool) {
+        self.0.lock().machine.set_eof_proves(proves);
+    }
+
     /// Is it closed or retired?
     pub fn is_closed(&self) -> bool {
         self.0.lock().is_closed()
@@ -76,7 +88,8 @@ impl Session {
     /// # Cancel safety
     /// Holds nothing but a place in a queue.
     pub async fn closed(&self) {
-        self.until(|session| session.is_closed().then_some(())).await;
+        self.until(|session| session.is_closed().then_some(()))
+            .await;
     }
 
     /// Begins a check-out under `context`; `None`: under none, so that the
@@ -96,7 +109,9 @@ impl Session {
         self.check_in();
         let now = Instant::now();
         let patience = now + self.0.connector.settings().checkout_wait;
-        let until = context.and_then(Context::deadline).map_or(patience, |deadline| patience.min(deadline));
+        let until = context
+            .and_then(Context::deadline)
+            .map_or(patience, |deadline| patience.min(deadline));
         let take = |session: &Session| session.try_check_out(context);
         if let Some(result) = take(self) {
             return result;
@@ -118,10 +133,12 @@ impl Session {
             return None;
         }
         let deadline = context.and_then(Context::deadline);
-        let lease = core.machine.handle_check_out(deadline, context.is_some(), Instant::now());
+        let lease = core
+            .machine
+            .handle_check_out(deadline, context.is_some(), Instant::now());
         self.0.forget_before(&mut core);
         if let Some(context) = context {
-            self.0.bind(&mut core, lease, context, false);
+            self.0.bind(&mut core, lease, context);
         }
         if !core.is_idle() || core.machine.poll_timeout().is_some() {
             self.0.waker.wake_task();
@@ -165,17 +182,25 @@ impl Session {
         .await;
         let mut core = self.0.lock();
         if core.is_closed() {
-            return Err(core.error().cloned().unwrap_or_else(|| Error::retired("the connection is closed", Some(false))));
+            return Err(core
+                .error()
+                .cloned()
+                .unwrap_or_else(|| Error::retired("the connection is closed", Some(false))));
         }
         let base = core.machine.base();
         if let Some(end) = core.bound.end(base) {
             return Err(Error::end(end, crate::context::Progress::OUTSIDE));
         }
-        let lease = core.machine.handle_begin(context.deadline(), Instant::now());
-        self.0.bind(&mut core, lease, context, false);
+        let lease = core
+            .machine
+            .handle_begin(context.deadline(), Instant::now());
+        self.0.bind(&mut core, lease, context);
         drop(core);
         self.0.waker.wake_task();
-        Ok(Operation { session: self.clone(), lease })
+        Ok(Operation {
+            session: self.clone(),
+            lease,
+        })
     }
 
     /// Cancels what is in flight. Takes the place of tokio-postgres's
@@ -235,7 +260,9 @@ impl Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("process_id", &self.process_id()).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("process_id", &self.process_id())
+            .finish_non_exhaustive()
     }
 }
 

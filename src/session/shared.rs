@@ -35,7 +35,11 @@ pub(crate) struct Shared {
 }
 
 /// Opens a session over a transport on which nothing was said yet.
-pub(crate) fn open(transport: Transport, peer: Arc<Peer>, connector: Connector) -> (SessionStream, Arc<Shared>) {
+pub(crate) fn open(
+    transport: Transport,
+    peer: Arc<Peer>,
+    connector: Connector,
+) -> (SessionStream, Arc<Shared>) {
     let machine = Machine::new(*connector.settings(), invented_key());
     let shared = Arc::new_cyclic(|this| Shared {
         this: Weak::clone(this),
@@ -46,7 +50,12 @@ pub(crate) fn open(transport: Transport, peer: Arc<Peer>, connector: Connector) 
         peer,
         on_busy: OnceLock::new(),
     });
-    (SessionStream { shared: Arc::clone(&shared) }, shared)
+    (
+        SessionStream {
+            shared: Arc::clone(&shared),
+        },
+        shared,
+    )
 }
 
 impl Shared {
@@ -66,7 +75,9 @@ impl Shared {
     }
 
     pub(super) fn attempt_over(&self, number: u32, outcome: Outcome) {
-        self.lock().machine.handle_attempt_over(number, outcome, Instant::now());
+        self.lock()
+            .machine
+            .handle_attempt_over(number, outcome, Instant::now());
         self.waker.wake_task();
     }
 
@@ -83,9 +94,9 @@ impl Shared {
     }
 
     /// Binds the context of a check-out or of an operation to its lease.
-    pub(super) fn bind(self: &Arc<Self>, core: &mut Core, lease: LeaseId, context: &Context, kept: bool) {
+    pub(super) fn bind(self: &Arc<Self>, core: &mut Core, lease: LeaseId, context: &Context) {
         let now = Instant::now();
-        match core.bound.bind(lease, context, &self.observer(), kept) {
+        match core.bound.bind(lease, context, &self.observer()) {
             Ok(()) => {
                 let process_id = core.machine.facts().process_id;
                 trace!(target: "pgdeadline", process_id, lease = lease.0, deadline = ?context.remaining(), "lease bound");
@@ -95,28 +106,57 @@ impl Shared {
         }
     }
 
-    /// Whose the first request out of the next poll is (rule 7): the lease of
-    /// the one context that woke the connection, if it descends from the
-    /// check-out's.
-    pub(super) fn attribute(self: &Arc<Self>, core: &mut Core) {
-        core.seen = None;
-        match self.waker.take() {
-            Note::Quiet | Note::Several | Note::One(None) => {}
-            Note::One(Some(context)) => {
-                // The promise of the waker is ours now: kept or withdrawn.
-                let base = core.machine.base();
-                if let Some(lease) = core.bound.lease_of(&context) {
-                    context.leave_time();
-                    core.seen = Some(lease);
-                } else if core.bound.context(base).is_none_or(|bound| context.is_descendant_of(bound)) {
-                    let lease = core.machine.handle_seen(context.deadline());
-                    self.bind(core, lease, &context, true);
-                    core.seen = Some(lease);
-                } else {
-                    context.leave_time();
-                }
+    /// Before a poll of the client: whose the first request out of it is, as
+    /// far as that is certain (rule 7). Gives the note to be handed to
+    /// [`attribute_late`](Shared::attribute_late).
+    pub(super) fn attribute(self: &Arc<Self>, core: &mut Core) -> Note {
+        let note = self.waker.take();
+        core.seen = match core.attribution.certain(&note) {
+            Some(context) => self.lease_of(core, &context.clone()),
+            None => None,
+        };
+        note
+    }
+
+    /// After a poll of the client: a request of which it is known only now
+    /// whose it is.
+    pub(super) fn attribute_late(self: &Arc<Self>, core: &mut Core, note: Note) {
+        // The waker's promise: by now it was renewed for a lease, or is not
+        // needed. An awaited request's caller arms its own timer until then.
+        let promised = match &note {
+            Note::One {
+                who: Some(context), ..
+            } => Some(context.clone()),
+            _ => None,
+        };
+        let polled = core.end_poll();
+        if let Some((request, context)) = core.attribution.polled(note, polled) {
+            if let Some(lease) = self.lease_of(core, &context) {
+                core.machine
+                    .handle_attributed(request, lease, Instant::now());
             }
         }
+        if let Some(context) = promised {
+            context.leave_time();
+        }
+    }
+
+    /// The lease of a context that asks for something on this session, if it
+    /// descends from the check-out's.
+    fn lease_of(self: &Arc<Self>, core: &mut Core, context: &Context) -> Option<LeaseId> {
+        if let Some(lease) = core.bound.lease_of(context) {
+            return Some(lease);
+        }
+        let base = core.machine.base();
+        let descends = core
+            .bound
+            .context(base)
+            .is_none_or(|bound| context.is_descendant_of(bound));
+        descends.then(|| {
+            let lease = core.machine.handle_seen(context.deadline());
+            self.bind(core, lease, context);
+            lease
+        })
     }
 
     /// Forgets the contexts of leases that are over.

@@ -20,7 +20,11 @@ pub(crate) struct SessionStream {
 }
 
 impl SessionStream {
-    fn with<T>(&self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Core, &mut Context<'_>) -> T) -> T {
+    fn with<T>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Core, &mut Context<'_>) -> T,
+    ) -> T {
         let mut core = self.shared.lock();
         // Taken out and put back, which is cheaper than a clone.
         match core.task.take() {
@@ -35,13 +39,21 @@ impl SessionStream {
 }
 
 impl AsyncRead for SessionStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.with(cx, |core, cx| core.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for SessionStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.with(cx, |core, cx| core.poll_write(cx, buf))
     }
 
@@ -57,6 +69,9 @@ impl AsyncWrite for SessionStream {
 impl TlsStream for SessionStream {
     fn channel_binding(&self) -> ChannelBinding {
         let core = self.shared.lock();
-        core.transport().map_or_else(ChannelBinding::none, |transport| transport.channel_binding())
+        core.transport()
+            .map_or_else(ChannelBinding::none, |transport| {
+                transport.channel_binding()
+            })
     }
 }

@@ -5,14 +5,10 @@
 //! polls tokio-postgres's `Connection` with this waker, and the socket with
 //! the task's own.
 //!
-//! 1. A queue's waker is used once a registration: of several requests queued
-//!    between two polls only the first wakes.
-//! 2. A reader that takes a row, or a COPY that is fed, wakes too. So one wake
-//!    and one request may be two callers' only if the request came without a
-//!    wake; that can't be while the queue's waker was registered, which it is
-//!    after each poll that returned with its flush complete.
-//! 3. Whoever is noted is promised that its deadline is kept (rule 12), right
-//!    there in its own poll: `run` then needs no timer.
+//! What a note means for the requests that come out of the next poll is decided
+//! in [`attribution`](super::attribution). Whoever is noted is promised that its
+//! deadline is kept (rule 12), right there in its own poll: `run` then needs no
+//! timer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,10 +29,30 @@ pub(crate) enum Note {
     /// Nobody.
     #[default]
     Quiet,
-    /// One context, or several times the same; `None`: outside any.
-    One(Option<Context>),
+    /// One context, so often; `None`: outside any.
+    One { wakes: u32, who: Option<Context> },
     /// Several.
     Several,
+}
+
+impl Note {
+    /// The notes of two times together. Promises are left to the caller.
+    pub(crate) fn and(self, later: Note) -> Note {
+        match (self, later) {
+            (Note::Quiet, note) | (note, Note::Quiet) => note,
+            (
+                Note::One { wakes, who },
+                Note::One {
+                    wakes: more,
+                    who: other,
+                },
+            ) if same(who.as_ref(), other.as_ref()) => Note::One {
+                wakes: wakes.saturating_add(more),
+                who,
+            },
+            _ => Note::Several,
+        }
+    }
 }
 
 impl ConnectionWaker {
@@ -59,7 +75,11 @@ impl ConnectionWaker {
 
     /// Wakes the task for the session's own sake: says nothing of a caller.
     pub(crate) fn wake_task(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(task) = task {
             task.wake();
         }
@@ -81,20 +101,22 @@ impl ConnectionWaker {
 
     fn note(&self, who: Option<Context>) {
         let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *note);
+        let promised = match &before {
+            Note::One { who, .. } => who.clone(),
+            _ => None,
+        };
+        *note = before.and(Note::One { wakes: 1, who });
+        // Exactly the one context that a note names has a promise of ours.
         let withdrawn = match &*note {
-            Note::Quiet => {
-                if let Some(context) = &who {
-                    context.keep_time();
-                }
-                *note = Note::One(who);
+            Note::One {
+                who: Some(context), ..
+            } if promised.is_none() => {
+                context.keep_time();
                 None
             }
-            Note::One(known) if same(known.as_ref(), who.as_ref()) => None,
-            Note::One(_) => match std::mem::replace(&mut *note, Note::Several) {
-                Note::One(known) => known,
-                _ => None,
-            },
-            Note::Several => None,
+            Note::One { .. } => None,
+            _ => promised,
         };
         self.woken.store(true, Ordering::Release);
         drop(note);
@@ -117,7 +139,10 @@ impl Wake for ConnectionWaker {
 
 impl Drop for ConnectionWaker {
     fn drop(&mut self) {
-        if let Note::One(Some(context)) = self.take() {
+        if let Note::One {
+            who: Some(context), ..
+        } = self.take()
+        {
             context.leave_time();
         }
     }

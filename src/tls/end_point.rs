@@ -16,7 +16,7 @@
 
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use spki::der::asn1::{AnyRef, ContextSpecific};
-use spki::der::{Decode, Reader, SliceReader, Tag, TagNumber};
+use spki::der::{Decode, SliceReader, Tag, TagNumber};
 use spki::{AlgorithmIdentifierRef, ObjectIdentifier};
 
 /// The binding of a certificate in DER; `None` where it has none, or is not a

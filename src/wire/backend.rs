@@ -33,10 +33,16 @@ impl Status {
 
 impl Backend {
     pub(crate) fn new() -> Self {
-        Backend { framer: Framer::default(), body: Prefix::new() }
+        Backend {
+            framer: Framer::default(),
+            body: Prefix::new(),
+        }
     }
 
-    pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Malformed> {
+    pub(crate) fn next<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+    ) -> Result<Option<Piece<'a>>, Malformed> {
         let Some(piece) = self.framer.next(input)? else {
             return Ok(None);
         };
@@ -132,7 +138,10 @@ mod tests {
         assert_eq!(read(b"Z\0\0\0\x05T").status(), Ok(Status::InTransaction));
         assert_eq!(read(b"Z\0\0\0\x04").status(), Err(Malformed::Status(0)));
         assert_eq!(read(b"Z\0\0\0\x05?").status(), Err(Malformed::Status(b'?')));
-        assert_eq!(read(b"Z\0\0\0\x06II").status(), Err(Malformed::Status(b'I')));
+        assert_eq!(
+            read(b"Z\0\0\0\x06II").status(),
+            Err(Malformed::Status(b'I'))
+        );
     }
 
     #[test]

@@ -33,7 +33,10 @@ pub(crate) struct Piece<'a> {
 
 impl Framer {
     /// Takes the next piece of `input`, or `None` where it is empty.
-    pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Malformed> {
+    pub(crate) fn next<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+    ) -> Result<Option<Piece<'a>>, Malformed> {
         let all = *input;
         if all.is_empty() {
             return Ok(None);
@@ -47,7 +50,11 @@ impl Framer {
                 self.left = body_length(self.header)?;
             }
         }
-        let body = if self.have == HEADER { self.left.min(all.len() - header) } else { 0 };
+        let body = if self.have == HEADER {
+            self.left.min(all.len() - header)
+        } else {
+            0
+        };
         self.left -= body;
         let piece = Piece {
             tag: self.header[0],
@@ -126,16 +133,28 @@ impl fmt::Display for Malformed {
                 write!(f, "message {} has the impossible length {length}", Tag(tag))
             }
             Malformed::Backend { tag, phase } => {
-                write!(f, "the server sent message {}, which is impossible {phase}", Tag(tag))
+                write!(
+                    f,
+                    "the server sent message {}, which is impossible {phase}",
+                    Tag(tag)
+                )
             }
             Malformed::Frontend { tag, phase } => {
-                write!(f, "the client sent message {}, which is impossible {phase}", Tag(tag))
+                write!(
+                    f,
+                    "the client sent message {}, which is impossible {phase}",
+                    Tag(tag)
+                )
             }
             Malformed::ReadyForQuery => {
                 f.write_str("the server sent a ReadyForQuery that no request asked for")
             }
             Malformed::Status(byte) => {
-                write!(f, "ReadyForQuery has the unknown transaction status {}", Tag(byte))
+                write!(
+                    f,
+                    "ReadyForQuery has the unknown transaction status {}",
+                    Tag(byte)
+                )
             }
             Malformed::StartUp(length) => {
                 write!(f, "the start-up packet has the impossible length {length}")
@@ -166,7 +185,10 @@ pub(crate) struct Prefix<const N: usize> {
 
 impl<const N: usize> Prefix<N> {
     pub(crate) const fn new() -> Self {
-        Prefix { bytes: [0; N], len: 0 }
+        Prefix {
+            bytes: [0; N],
+            len: 0,
+        }
     }
 
     pub(crate) fn clear(&mut self) {

@@ -55,14 +55,21 @@ pub(crate) enum RunKind {
 #[derive(Clone, Debug)]
 enum Phase {
     /// Before the start-up packet is over: length and code, without a tag.
-    Untagged { head: Prefix<8>, left: usize },
+    Untagged {
+        head: Prefix<8>,
+        left: usize,
+    },
     Tagged,
 }
 
 impl Frontend {
     /// A scanner for a connection that has said nothing yet.
     pub(crate) fn new() -> Self {
-        Frontend { phase: Phase::untagged(), framer: Framer::default(), text: Prefix::new() }
+        Frontend {
+            phase: Phase::untagged(),
+            framer: Framer::default(),
+            text: Prefix::new(),
+        }
     }
 
     /// Takes the next run of `input`, or `None` where it is empty.
@@ -86,7 +93,10 @@ impl Frontend {
             let begins = head.get().is_empty();
             let len = head.push(input);
             *input = &input[len..];
-            let mut run = Run { begins, ..Run::new(RunKind::StartUp, len) };
+            let mut run = Run {
+                begins,
+                ..Run::new(RunKind::StartUp, len)
+            };
             if let [a, b, c, d, e, f, g, h] = *head.get() {
                 let length = i32::from_be_bytes([a, b, c, d]);
                 *left = match usize::try_from(length) {
@@ -112,7 +122,10 @@ impl Frontend {
         if ends {
             self.phase = Phase::Tagged;
         }
-        Ok(Run { ends, ..Run::new(RunKind::StartUp, len) })
+        Ok(Run {
+            ends,
+            ..Run::new(RunKind::StartUp, len)
+        })
     }
 
     fn tagged(&mut self, input: &mut &[u8]) -> Result<Option<Run>, Malformed> {
@@ -128,7 +141,12 @@ impl Frontend {
             b'c' | b'f' => RunKind::CopyEnd,
             b'p' => RunKind::StartUp,
             b'X' => RunKind::Terminate,
-            tag => return Err(Malformed::Frontend { tag, phase: "in any phase" }),
+            tag => {
+                return Err(Malformed::Frontend {
+                    tag,
+                    phase: "in any phase",
+                });
+            }
         };
         if piece.begins {
             self.text.clear();
@@ -174,13 +192,22 @@ impl Frontend {
 
 impl Run {
     fn new(kind: RunKind, len: usize) -> Self {
-        Run { kind, len, begins: false, ends: false, verb: None }
+        Run {
+            kind,
+            len,
+            begins: false,
+            ends: false,
+            verb: None,
+        }
     }
 }
 
 impl Phase {
     fn untagged() -> Self {
-        Phase::Untagged { head: Prefix::new(), left: 0 }
+        Phase::Untagged {
+            head: Prefix::new(),
+            left: 0,
+        }
     }
 }
 
@@ -196,7 +223,10 @@ mod tests {
     use super::*;
 
     fn runs(pieces: &[&[u8]]) -> Result<Vec<(RunKind, usize, Option<Verb>)>, Malformed> {
-        let (mut front, mut out) = (Frontend::new(), Vec::<(RunKind, usize, Option<Verb>)>::new());
+        let (mut front, mut out) = (
+            Frontend::new(),
+            Vec::<(RunKind, usize, Option<Verb>)>::new(),
+        );
         for mut input in pieces.iter().copied() {
             while let Some(run) = front.next(&mut input)? {
                 if run.begins {
@@ -230,7 +260,11 @@ mod tests {
             ]
         );
         for cut in 0..bytes.len() {
-            assert_eq!(runs(&[&bytes[..cut], &bytes[cut..]]).unwrap(), whole, "cut at {cut}");
+            assert_eq!(
+                runs(&[&bytes[..cut], &bytes[cut..]]).unwrap(),
+                whole,
+                "cut at {cut}"
+            );
         }
     }
 
@@ -238,7 +272,12 @@ mod tests {
     fn impossible_packets_are_named() {
         let text = runs(&[b"\0\0\0\x07\0\x03\0\0"]).unwrap_err().to_string();
         assert_eq!(text, "the start-up packet has the impossible length 7");
-        let text = runs(&[b"\0\0\0\x08\0\x03\0\0?\0\0\0\x04"]).unwrap_err().to_string();
-        assert_eq!(text, "the client sent message '?', which is impossible in any phase");
+        let text = runs(&[b"\0\0\0\x08\0\x03\0\0?\0\0\0\x04"])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            text,
+            "the client sent message '?', which is impossible in any phase"
+        );
     }
 }

@@ -19,7 +19,12 @@ pub(crate) const IN_FAILED_TRANSACTION: &str = "25P02";
 /// To the client: ErrorResponse, severity ERROR.
 pub(crate) fn error_response(out: &mut Vec<u8>, code: &str, message: &str, detail: Option<&str>) {
     let start = begin(out, b'E');
-    for (field, text) in [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', code), (b'M', message)] {
+    for (field, text) in [
+        (b'S', "ERROR"),
+        (b'V', "ERROR"),
+        (b'C', code),
+        (b'M', message),
+    ] {
         put_field(out, field, text);
     }
     if let Some(detail) = detail {
@@ -85,7 +90,11 @@ mod tests {
         for bytes in [ROLLBACK, EMPTY_QUERY, COPY_FAIL, SYNC] {
             let (mut framer, mut input) = (Framer::default(), bytes);
             let piece = framer.next(&mut input).unwrap().unwrap();
-            assert!(piece.ends && input.is_empty(), "{:?}", bytes.escape_ascii().to_string());
+            assert!(
+                piece.ends && input.is_empty(),
+                "{:?}",
+                bytes.escape_ascii().to_string()
+            );
         }
     }
 
@@ -97,7 +106,10 @@ mod tests {
         let mut out = Vec::new();
         error_response(&mut out, QUERY_CANCELED, "mess\0age", Some("detail"));
         let text = out.escape_ascii().to_string();
-        assert!(text.contains("C57014\\x00Mmessage\\x00Ddetail\\x00\\x00"), "{text}");
+        assert!(
+            text.contains("C57014\\x00Mmessage\\x00Ddetail\\x00\\x00"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -67,7 +67,10 @@ struct Words<'a>(&'a [u8]);
 impl<'a> Words<'a> {
     fn all_semicolons(self, verb: Verb) -> Verb {
         let rest = self.0;
-        if rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b';') {
+        if rest
+            .iter()
+            .all(|byte| byte.is_ascii_whitespace() || *byte == b';')
+        {
             verb
         } else {
             Verb::Other
@@ -85,7 +88,10 @@ impl<'a> Iterator for Words<'a> {
             b'"' => {
                 // A doubled quote closes one word and opens the next; for the
                 // question "one identifier or more?" that errs towards work.
-                1 + text[1..].iter().position(|byte| *byte == b'"').map_or(text.len() - 1, |i| i + 1)
+                1 + text[1..]
+                    .iter()
+                    .position(|byte| *byte == b'"')
+                    .map_or(text.len() - 1, |i| i + 1)
             }
             _ => text
                 .iter()

@@ -1,8 +1,11 @@
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use pgdeadline::dial::Address;
+use pgdeadline::{Connector, Context, Phase};
 use pgdeadline_tests::scripted::{
     CancelAnswer, DialOutcome, Expect, Frontend, Net, STEP_BOUND, Script, message,
 };
@@ -372,4 +375,50 @@ async fn tls_is_spoken_when_asked_for_and_at_once() {
         let error = tls.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
+}
+
+fn over(net: &Net) -> Connector {
+    let builder = Connector::builder(net.config(), NoTls);
+    builder.dial(net.clone()).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_dials_it() {
+    let net = Net::new();
+    let played = net.serve(Script::new().authenticate(PID, KEY).wait_close());
+    let (client, connection) = over(&net).connect(&Context::background()).await.unwrap();
+    let connection = tokio::spawn(connection);
+    assert_eq!(
+        net.dialled(),
+        [Address::Tcp("192.0.2.1:5432".parse().unwrap())]
+    );
+    drop(client);
+    connection.await.unwrap().unwrap();
+    played.finish().await;
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_and_addresses_do_as_they_are_told() {
+    let net = Net::new();
+    net.name("scripted.test", []);
+    let error = over(&net)
+        .connect(&Context::background())
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.phase(), Some(Phase::Resolve), "{error}");
+
+    let (dead, live) = (
+        "198.51.100.1:5432".parse().unwrap(),
+        "198.51.100.2:5432".parse().unwrap(),
+    );
+    net.name(
+        "scripted.test",
+        [dead, live].map(|address: SocketAddr| address.ip()),
+    );
+    net.dials_to(dead, DialOutcome::Refuse);
+    let _played = net.serve(Script::new().authenticate(PID, KEY).wait_close());
+    let (_client, _connection) = over(&net).connect(&Context::background()).await.unwrap();
+    assert_eq!(net.dialled(), [Address::Tcp(dead), Address::Tcp(live)]);
 }

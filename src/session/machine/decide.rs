@@ -1,6 +1,9 @@
 //! The decisions: asked after every event, each in one function.
 
-use super::{Attempt, Instant, LeaseKind, LeaseState, Machine, Output, Request, Retired, Stage, Timer, Why, timers};
+use super::{
+    Attempt, Instant, LeaseKind, LeaseState, Machine, Output, Request, Retired, Stage, Timer, Why,
+    timers,
+};
 use crate::wire::backend::Status;
 use crate::wire::ledger::Own;
 use crate::wire::message;
@@ -22,7 +25,11 @@ impl Machine {
         self.set_expiry();
         self.forget_leases();
         if self.spent() && self.all_answered() {
-            self.retire(if self.unproven { Retired::Unproven } else { Retired::NoProof });
+            self.retire(if self.unproven {
+                Retired::Unproven
+            } else {
+                Retired::NoProof
+            });
         }
     }
 
@@ -35,7 +42,8 @@ impl Machine {
             self.sends = 0;
             self.timers.set(Timer::Resend, None);
             if self.ledger.mid_message_up() {
-                self.timers.start(Timer::Stall, now, self.settings.checkout_wait);
+                self.timers
+                    .start(Timer::Stall, now, self.settings.checkout_wait);
             }
         }
     }
@@ -83,13 +91,25 @@ impl Machine {
     /// Puts the transaction in order once nothing is in flight: a check-out
     /// that is over leaves none open, and what was told as idle is idle.
     fn clean_up(&mut self) {
-        if self.spent() || self.ledger.any_in_flight() || self.attempt == Attempt::Written || !self.inject.is_empty() {
+        if self.spent()
+            || self.ledger.any_in_flight()
+            || self.attempt == Attempt::Written
+            || !self.inject.is_empty()
+        {
             return;
         }
         let over = self.leases.released && self.is_polled();
         let told_idle = self.ledger.client_status() == Status::Idle;
-        let queued = self.ledger.requests().next().is_some_and(|next| next.class == Class::CleanUp && next.stage == Stage::Queued);
-        if self.ledger.server_status().open() && (over || told_idle) && !queued && !self.ledger.starting() {
+        let queued = self
+            .ledger
+            .requests()
+            .next()
+            .is_some_and(|next| next.class == Class::CleanUp && next.stage == Stage::Queued);
+        if self.ledger.server_status().open()
+            && (over || told_idle)
+            && !queued
+            && !self.ledger.starting()
+        {
             self.send_own(Own::Rollback, message::ROLLBACK);
         }
     }
@@ -136,16 +156,23 @@ impl Machine {
             && !self.collateral()
             && self.ledger.own().is_none()
             && !self.ledger.facts().key.is_empty()
-            && !self.ledger.requests().any(|request| request.in_flight() && request.class == Class::CleanUp)
+            && !self
+                .ledger
+                .requests()
+                .any(|request| request.in_flight() && request.class == Class::CleanUp)
     }
 
     /// Is somebody else's work in flight (rule 7)?
     pub(super) fn collateral(&self) -> bool {
-        self.ledger.requests().any(|request| request.works() && !self.leases.ended(request.lease))
+        self.ledger
+            .requests()
+            .any(|request| request.works() && !self.leases.ended(request.lease))
     }
 
     pub(super) fn ended_work_in_flight(&self) -> bool {
-        self.ledger.requests().any(|request| request.works() && self.leases.ended(request.lease))
+        self.ledger
+            .requests()
+            .any(|request| request.works() && self.leases.ended(request.lease))
     }
 
     /// A cancel of this session can no longer be proven over: nothing more is
@@ -155,7 +182,11 @@ impl Machine {
     }
 
     fn all_answered(&self) -> bool {
-        self.taken_up && !self.ledger.requests().any(|request| request.is_open_work() && !request.answered)
+        self.taken_up
+            && !self
+                .ledger
+                .requests()
+                .any(|request| request.is_open_work() && !request.answered)
     }
 
     /// May the next check-out have the session (rule 4)?
@@ -171,7 +202,10 @@ impl Machine {
         if self.quiet {
             // Nothing of this check-out ended, and nothing of it works: what
             // is left is clean-up, which the next one may queue behind.
-            let clean_up_only = self.ledger.requests().all(|request| request.class == Class::CleanUp);
+            let clean_up_only = self
+                .ledger
+                .requests()
+                .all(|request| request.class == Class::CleanUp);
             settled && self.taken_up && clean_up_only && !self.ledger.copying()
         } else {
             settled && self.is_polled() && self.taken_up && self.ledger.is_empty()
@@ -181,7 +215,9 @@ impl Machine {
     /// May the session be waited for: is it draining or cleaning, or does work
     /// run on that nobody will cancel?
     pub(crate) fn runs_on(&self) -> bool {
-        self.ledger.requests().any(|request| request.works() && !self.leases.ended(request.lease))
+        self.ledger
+            .requests()
+            .any(|request| request.works() && !self.leases.ended(request.lease))
     }
 
     /// The timers of rules 2 and 14.
@@ -196,7 +232,8 @@ impl Machine {
         match self.ledger.oldest_in_flight() {
             Some(oldest) if self.sweeping.is_none() => {
                 self.sweeping = Some(oldest);
-                self.timers.set(Timer::Sweep, Some(timers::far(now, self.settings.sweep)));
+                self.timers
+                    .set(Timer::Sweep, Some(timers::far(now, self.settings.sweep)));
             }
             _ => {}
         }
@@ -213,7 +250,11 @@ impl Machine {
         for lease in self.leases.iter_mut() {
             let expired = lease.deadline.is_some_and(|at| at <= now);
             if expired && lease.state == LeaseState::Live {
-                let why = if lease.has_context { Why::Context } else { Why::Time };
+                let why = if lease.has_context {
+                    Why::Context
+                } else {
+                    Why::Time
+                };
                 ended.push((lease.id, why));
             }
         }
@@ -230,7 +271,11 @@ impl Machine {
         let whole = id == self.leases.check_out_id();
         let mut any = false;
         for lease in self.leases.iter_mut() {
-            let within = whole && matches!(lease.kind, LeaseKind::Default | LeaseKind::Seen | LeaseKind::Exclusive);
+            let within = whole
+                && matches!(
+                    lease.kind,
+                    LeaseKind::Default | LeaseKind::Seen | LeaseKind::Exclusive
+                );
             if (lease.id == id || within) && lease.state == LeaseState::Live {
                 lease.state = LeaseState::Ended(why);
                 any = true;
@@ -251,13 +296,29 @@ impl Machine {
         let until = until.unwrap_or_else(|| timers::far(now, self.settings.finish_bound));
         let leases = &self.leases;
         let live = |request: &Request| request.is_open_work() && !leases.ended(request.lease);
-        let any = self.ledger.requests().any(|request| live(request) && !request.rows_up);
-        let detached = |request: &Request| leases.get(request.lease).is_some_and(|lease| lease.kind == LeaseKind::Detached);
-        if self.ledger.requests().any(|request| live(request) && request.rows_up && !detached(request)) {
+        let any = self
+            .ledger
+            .requests()
+            .any(|request| live(request) && !request.rows_up);
+        let detached = |request: &Request| {
+            leases
+                .get(request.lease)
+                .is_some_and(|lease| lease.kind == LeaseKind::Detached)
+        };
+        if self
+            .ledger
+            .requests()
+            .any(|request| live(request) && request.rows_up && !detached(request))
+        {
             self.detach(until, |request| request.rows_up);
         }
         if any {
-            let idle: Vec<LeaseId> = self.ledger.requests().filter(|r| r.is_open_work() && !r.rows_up).map(|r| r.lease).collect();
+            let idle: Vec<LeaseId> = self
+                .ledger
+                .requests()
+                .filter(|r| r.is_open_work() && !r.rows_up)
+                .map(|r| r.lease)
+                .collect();
             for id in idle {
                 self.end(id, Why::Abandoned);
             }
@@ -270,7 +331,8 @@ impl Machine {
         let mut id = None;
         for request in self.ledger.requests_mut() {
             if request.is_open_work() && which(request) && !leases.ended(request.lease) {
-                let id = *id.get_or_insert_with(|| leases.add(LeaseKind::Detached, Some(until), false));
+                let id =
+                    *id.get_or_insert_with(|| leases.add(LeaseKind::Detached, Some(until), false));
                 request.lease = id;
             }
         }

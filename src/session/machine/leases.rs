@@ -67,7 +67,12 @@ pub(crate) struct Leases {
 impl Leases {
     /// A session that nobody has checked out: one lease without a context.
     pub(crate) fn new() -> Self {
-        let mut leases = Leases { all: Vec::new(), stack: Vec::new(), next: 0, released: false };
+        let mut leases = Leases {
+            all: Vec::new(),
+            stack: Vec::new(),
+            next: 0,
+            released: false,
+        };
         leases.check_out(None, false);
         leases
     }
@@ -96,10 +101,22 @@ impl Leases {
         id
     }
 
-    pub(crate) fn add(&mut self, kind: LeaseKind, deadline: Option<Instant>, has_context: bool) -> LeaseId {
+    pub(crate) fn add(
+        &mut self,
+        kind: LeaseKind,
+        deadline: Option<Instant>,
+        has_context: bool,
+    ) -> LeaseId {
         self.next = self.next.wrapping_add(1);
         let id = LeaseId(self.next);
-        self.all.push(Lease { id, kind, state: LeaseState::Live, deadline, sent: false, has_context });
+        self.all.push(Lease {
+            id,
+            kind,
+            state: LeaseState::Live,
+            deadline,
+            sent: false,
+            has_context,
+        });
         id
     }
 
@@ -141,18 +158,23 @@ impl Leases {
 
     /// Has this lease ended? One that is not known any more has.
     pub(crate) fn ended(&self, id: LeaseId) -> bool {
-        self.get(id).is_none_or(|lease| matches!(lease.state, LeaseState::Ended(_)))
+        self.get(id)
+            .is_none_or(|lease| matches!(lease.state, LeaseState::Ended(_)))
     }
 
     /// The earliest deadline of a lease that lives.
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        let live = self.all.iter().filter(|lease| lease.state == LeaseState::Live);
+        let live = self
+            .all
+            .iter()
+            .filter(|lease| lease.state == LeaseState::Live);
         live.filter_map(|lease| lease.deadline).min()
     }
 
     /// Forgets leases that are neither on the stack nor `used`.
     pub(crate) fn retain(&mut self, used: impl Fn(&Lease) -> bool) {
         let stack = &self.stack;
-        self.all.retain(|lease| stack.contains(&lease.id) || used(lease));
+        self.all
+            .retain(|lease| stack.contains(&lease.id) || used(lease));
     }
 }

@@ -190,7 +190,12 @@ impl Machine {
 
     /// A check-out begins on a session that [`is_clean`](Machine::is_clean),
     /// or with a lease that has ended already.
-    pub(crate) fn handle_check_out(&mut self, deadline: Option<Instant>, has_context: bool, now: Instant) -> LeaseId {
+    pub(crate) fn handle_check_out(
+        &mut self,
+        deadline: Option<Instant>,
+        has_context: bool,
+        now: Instant,
+    ) -> LeaseId {
         let id = self.leases.check_out(deadline, has_context);
         self.quiet = true;
         self.decide(now);
@@ -220,11 +225,15 @@ impl Machine {
     /// A lease's context finished: what is in flight runs on, for as long as
     /// the deadline says (rule 14).
     pub(crate) fn handle_finished(&mut self, id: LeaseId, now: Instant) {
-        let Some(lease) = self.leases.get_mut(id) else { return };
+        let Some(lease) = self.leases.get_mut(id) else {
+            return;
+        };
         if lease.state != LeaseState::Live {
             return;
         }
-        let until = lease.deadline.unwrap_or_else(|| timers::far(now, self.settings.finish_bound));
+        let until = lease
+            .deadline
+            .unwrap_or_else(|| timers::far(now, self.settings.finish_bound));
         if lease.kind == LeaseKind::Seen {
             lease.kind = LeaseKind::Detached;
             lease.deadline = Some(until);
@@ -273,12 +282,21 @@ impl Machine {
         seen: &mut Option<LeaseId>,
         now: Instant,
     ) -> Result<(), Malformed> {
-        let Machine { ledger, leases, settings, .. } = self;
+        let Machine {
+            ledger,
+            leases,
+            settings,
+            ..
+        } = self;
         ledger.scan(bytes, &mut || {
             let lease = seen.take().unwrap_or_else(|| leases.base());
-            let unbound = leases.get(lease).is_some_and(|lease| !lease.has_context && lease.state == LeaseState::Live);
+            let unbound = leases
+                .get(lease)
+                .is_some_and(|lease| !lease.has_context && lease.state == LeaseState::Live);
             match settings.default_deadline {
-                Some(after) if unbound => leases.add(LeaseKind::Default, Some(timers::far(now, after)), false),
+                Some(after) if unbound => {
+                    leases.add(LeaseKind::Default, Some(timers::far(now, after)), false)
+                }
                 _ => lease,
             }
         })?;
@@ -289,6 +307,23 @@ impl Machine {
         }
         self.decide(now);
         Ok(())
+    }
+
+    /// The number that the next request of the client's will have.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.ledger.next_request()
+    }
+
+    /// It is known only now whose a request is (rule 7).
+    pub(crate) fn handle_attributed(&mut self, request: u64, lease: LeaseId, now: Instant) {
+        let base = self.leases.base();
+        let kind = |id| self.leases.get(id).map(|lease| lease.kind);
+        let owner = self.ledger.request(request).map(|request| request.lease);
+        // Its check-out may be over by now: then it is what it was found as.
+        if owner.is_some_and(|owner| owner == base || kind(owner) == Some(LeaseKind::Default)) {
+            self.ledger.attribute(request, lease);
+        }
+        self.decide(now);
     }
 
     /// Takes in bytes of the server; see [`Ledger::receive`].
@@ -309,7 +344,12 @@ impl Machine {
     }
 
     /// Puts into `up` what the session says in the server's place.
-    pub(crate) fn settle(&mut self, text: &mut dyn FnMut(&Request, &mut Vec<u8>), up: &mut Vec<u8>, now: Instant) {
+    pub(crate) fn settle(
+        &mut self,
+        text: &mut dyn FnMut(&Request, &mut Vec<u8>),
+        up: &mut Vec<u8>,
+        now: Instant,
+    ) {
         let before = up.len();
         let (leases, blocked) = (&self.leases, self.collateral());
         let told = |request: &Request| {
@@ -330,7 +370,11 @@ impl Machine {
     pub(crate) fn has_answers(&self) -> bool {
         self.ledger.requests().any(|request| match request.stage {
             Stage::Refused => true,
-            Stage::InFlight => !request.answered && request.class == Class::Work && self.leases.ended(request.lease),
+            Stage::InFlight => {
+                !request.answered
+                    && request.class == Class::Work
+                    && self.leases.ended(request.lease)
+            }
             _ => false,
         })
     }
@@ -399,7 +443,8 @@ impl Machine {
         self.unproven |= outcome == Outcome::BrokenOff;
         let pause = self.settings.resend[self.sends.min(self.settings.resend.len() - 1)];
         self.sends += 1;
-        self.timers.set(Timer::Resend, Some(timers::far(now, pause)));
+        self.timers
+            .set(Timer::Resend, Some(timers::far(now, pause)));
         self.decide(now);
     }
 
@@ -408,11 +453,18 @@ impl Machine {
         if self.timers.take_expired(Timer::Grace, now) {
             self.retire(Retired::Grace);
         }
-        if self.timers.take_expired(Timer::Stall, now) && self.ledger.mid_message_up() && self.taken_up {
+        if self.timers.take_expired(Timer::Stall, now)
+            && self.ledger.mid_message_up()
+            && self.taken_up
+        {
             self.retire(Retired::Stalled);
         }
         if self.timers.take_expired(Timer::Sweep, now) {
-            if self.ledger.oldest_in_flight().is_some_and(|oldest| Some(oldest) == self.sweeping) {
+            if self
+                .ledger
+                .oldest_in_flight()
+                .is_some_and(|oldest| Some(oldest) == self.sweeping)
+            {
                 self.outputs.push_back(Output::Busy);
             }
             self.sweeping = None;
@@ -440,7 +492,8 @@ impl Machine {
         let mut id = None;
         for request in ledger.requests_mut() {
             if request.works() && !leases.ended(request.lease) {
-                request.lease = *id.get_or_insert_with(|| leases.add(LeaseKind::Default, None, false));
+                request.lease =
+                    *id.get_or_insert_with(|| leases.add(LeaseKind::Default, None, false));
             }
         }
         if let Some(id) = id {
@@ -457,7 +510,11 @@ impl Machine {
 
     /// When [`handle_time`](Machine::handle_time) is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.retired.is_some() { None } else { self.timers.next() }
+        if self.retired.is_some() {
+            None
+        } else {
+            self.timers.next()
+        }
     }
 
     // ---- what others may know -----------------------------------------------
@@ -469,7 +526,10 @@ impl Machine {
 
     /// Is nothing under way that the driver would have to look after?
     pub(crate) fn is_idle(&self) -> bool {
-        self.ledger.is_empty() && self.inject.is_empty() && self.outputs.is_empty() && !self.draining
+        self.ledger.is_empty()
+            && self.inject.is_empty()
+            && self.outputs.is_empty()
+            && !self.draining
     }
 
     pub(crate) fn facts(&self) -> &crate::wire::ledger::Facts {
@@ -492,8 +552,12 @@ impl Machine {
 
     /// The leases whose deadline has passed and that have not ended.
     pub(crate) fn due(&self, now: Instant) -> impl Iterator<Item = LeaseId> {
-        let live = self.leases.iter().filter(|lease| lease.state == LeaseState::Live && lease.has_context);
-        live.filter(move |lease| lease.deadline.is_some_and(|at| at <= now)).map(|lease| lease.id)
+        let live = self
+            .leases
+            .iter()
+            .filter(|lease| lease.state == LeaseState::Live && lease.has_context);
+        live.filter(move |lease| lease.deadline.is_some_and(|at| at <= now))
+            .map(|lease| lease.id)
     }
 
     /// Should the session read on by itself (rule 13)?
@@ -507,18 +571,20 @@ impl Machine {
 
     /// The rest of the grace, for whatever may take that long.
     pub(crate) fn grace_ends(&self, now: Instant) -> Instant {
-        self.timers.get(Timer::Grace).unwrap_or_else(|| timers::far(now, self.settings.grace))
+        self.timers
+            .get(Timer::Grace)
+            .unwrap_or_else(|| timers::far(now, self.settings.grace))
     }
 
     /// Would dropping the session now leave work behind that nobody wants
     /// (rule 8)?
     pub(crate) fn leaves_work(&self) -> bool {
         self.ledger.requests().any(|request| {
-                let detached = self.leases.get(request.lease).is_some_and(|lease| {
-                    lease.kind == LeaseKind::Detached && lease.state == LeaseState::Live
-                });
-                request.works() && !detached
-            })
+            let detached = self.leases.get(request.lease).is_some_and(|lease| {
+                lease.kind == LeaseKind::Detached && lease.state == LeaseState::Live
+            });
+            request.works() && !detached
+        })
     }
 
     /// For an error: has a request of this lease gone out, is one still

@@ -64,7 +64,11 @@ impl Machine {
             return self.drop_front(&part);
         }
         if fail && !self.ledger.any_in_flight() && self.inject.is_empty() {
-            let bytes: &[u8] = if self.ledger.server_status() == Status::Idle { BEGIN_AND_FAIL } else { FAIL };
+            let bytes: &[u8] = if self.ledger.server_status() == Status::Idle {
+                BEGIN_AND_FAIL
+            } else {
+                FAIL
+            };
             self.send_own(Own::Fail, bytes);
             return NextWrite::Own;
         }
@@ -76,7 +80,10 @@ impl Machine {
     }
 
     fn drop_front(&mut self, part: &Part) -> NextWrite {
-        let queued = self.ledger.request(part.request).is_some_and(|request| request.stage == Stage::Queued);
+        let queued = self
+            .ledger
+            .request(part.request)
+            .is_some_and(|request| request.stage == Stage::Queued);
         if part.kind == PartKind::Request && queued {
             self.ledger.refuse(part.request);
         }
@@ -88,11 +95,13 @@ impl Machine {
             PartKind::StartUp => PartFate::Write(part.len),
             PartKind::Terminate if self.holds() => PartFate::Hold,
             PartKind::Terminate => PartFate::Write(part.len),
-            PartKind::CopyData | PartKind::CopyEnd | PartKind::CopySync => match self.ledger.copy_fate(part) {
-                CopyFate::Write => PartFate::Write(part.len),
-                CopyFate::Finish(rest) => PartFate::Write(rest.min(part.len)),
-                CopyFate::Drop => PartFate::Drop,
-            },
+            PartKind::CopyData | PartKind::CopyEnd | PartKind::CopySync => {
+                match self.ledger.copy_fate(part) {
+                    CopyFate::Write => PartFate::Write(part.len),
+                    CopyFate::Finish(rest) => PartFate::Write(rest.min(part.len)),
+                    CopyFate::Drop => PartFate::Drop,
+                }
+            }
             PartKind::Request => {
                 let Some(request) = self.ledger.request(part.request) else {
                     return PartFate::Drop;
@@ -124,7 +133,10 @@ impl Machine {
             Class::CleanUp => Verdict::Write,
             // Work was told as ended inside a transaction: whatever the server
             // made of it, that transaction has failed (rule 6).
-            Class::Work if self.ledger.client_status() == Status::Failed && self.ledger.server_status() != Status::Failed => {
+            Class::Work
+                if self.ledger.client_status() == Status::Failed
+                    && self.ledger.server_status() != Status::Failed =>
+            {
                 Verdict::FailFirst
             }
             Class::Work => Verdict::Write,
@@ -133,7 +145,11 @@ impl Machine {
 
     /// Is no new request to be written?
     pub(super) fn holds(&self) -> bool {
-        self.draining || self.spent() || self.ledger.own().is_some() || !self.inject.is_empty() || self.retired.is_some()
+        self.draining
+            || self.spent()
+            || self.ledger.own().is_some()
+            || !self.inject.is_empty()
+            || self.retired.is_some()
     }
 
     /// The session's own bytes that are to be written next.
@@ -175,7 +191,8 @@ enum PartFate {
 const FAIL: &[u8] = b"Q\0\0\0\x37ROLLBACK TO \"pgdeadline: told as ended, so failed\"\0";
 /// The same where the transaction is over on the server, and must not be for
 /// the client.
-const BEGIN_AND_FAIL: &[u8] = b"Q\0\0\0\x3eBEGIN; ROLLBACK TO \"pgdeadline: told as ended, so failed\"\0";
+const BEGIN_AND_FAIL: &[u8] =
+    b"Q\0\0\0\x3eBEGIN; ROLLBACK TO \"pgdeadline: told as ended, so failed\"\0";
 
 #[cfg(test)]
 mod tests {

@@ -30,7 +30,11 @@ impl Ledger {
     /// Takes in bytes of the server. With `up`, what the client is to see is
     /// appended to it; without, all bytes are the client's already, which is
     /// allowed only while [`wants_filter`](Ledger::wants_filter) says no.
-    pub(crate) fn receive(&mut self, mut bytes: &[u8], mut up: Option<&mut Vec<u8>>) -> Result<(), Malformed> {
+    pub(crate) fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        mut up: Option<&mut Vec<u8>>,
+    ) -> Result<(), Malformed> {
         while self.negotiations > 0 && !bytes.is_empty() {
             self.negotiations -= 1;
             if let Some(up) = up.as_deref_mut() {
@@ -74,7 +78,10 @@ impl Ledger {
         if self.starting {
             return match tag {
                 b'R' | b'S' | b'K' | b'N' | b'E' | b'Z' | b'v' => Ok(Fate::Pass),
-                tag => Err(Malformed::Backend { tag, phase: "during start-up" }),
+                tag => Err(Malformed::Backend {
+                    tag,
+                    phase: "during start-up",
+                }),
             };
         }
         // Asynchronous messages belong to nobody's request.
@@ -82,7 +89,10 @@ impl Ledger {
             return Ok(Fate::Pass);
         }
         if !RESPONSES.contains(&tag) {
-            return Err(Malformed::Backend { tag, phase: "after start-up" });
+            return Err(Malformed::Backend {
+                tag,
+                phase: "after start-up",
+            });
         }
         let Some(request) = self.answering() else {
             return match (tag, self.own) {
@@ -91,7 +101,10 @@ impl Ledger {
                 // A FATAL error comes unasked: shutdown, idle time-out.
                 (b'E', None) => Ok(Fate::Pass),
                 (b'Z', None) => Err(Malformed::ReadyForQuery),
-                (tag, None) => Err(Malformed::Backend { tag, phase: "while nothing is in flight" }),
+                (tag, None) => Err(Malformed::Backend {
+                    tag,
+                    phase: "while nothing is in flight",
+                }),
             };
         };
         let fence = self.own == Some(Own::Fence) && tag == b'I';
@@ -148,7 +161,8 @@ impl Ledger {
             (b'Z', false) => self.ready()?,
             (b'I', false) if self.own == Some(Own::Fence) => {
                 self.own = Some(Own::FencePassed);
-                if let Some(request) = self.requests.iter_mut().find(|request| request.in_flight()) {
+                if let Some(request) = self.requests.iter_mut().find(|request| request.in_flight())
+                {
                     request.stage = Stage::Done;
                 }
                 self.sweep();
@@ -211,7 +225,8 @@ impl Ledger {
             match request.stage {
                 Stage::Done => continue,
                 Stage::InFlight if request.answered => continue,
-                Stage::InFlight if request.class == Class::Work && told(request) == Told::Ended => {}
+                Stage::InFlight if request.class == Class::Work && told(request) == Told::Ended => {
+                }
                 Stage::Refused if request.synced && request.unwritten == 0 => {}
                 _ => break,
             }

@@ -114,7 +114,10 @@ impl Ledger {
             server: Status::Idle,
             client: Status::Idle,
             fate: incoming::Fate::Pass,
-            facts: Facts { invented, ..Facts::default() },
+            facts: Facts {
+                invented,
+                ..Facts::default()
+            },
         }
     }
 
@@ -148,15 +151,32 @@ impl Ledger {
 
     /// The number of the oldest request in flight.
     pub(crate) fn oldest_in_flight(&self) -> Option<u64> {
-        self.requests.iter().position(Request::in_flight).map(|i| self.first + i as u64)
+        self.requests
+            .iter()
+            .position(Request::in_flight)
+            .map(|i| self.first + i as u64)
     }
 
     pub(crate) fn request(&self, number: u64) -> Option<&Request> {
-        self.requests.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+        self.requests
+            .get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The number that the next request will have.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.first + self.requests.len() as u64
+    }
+
+    /// Moves a request to another lease.
+    pub(crate) fn attribute(&mut self, number: u64, lease: LeaseId) {
+        if let Some(request) = self.request_mut(number) {
+            request.lease = lease;
+        }
     }
 
     fn request_mut(&mut self, number: u64) -> Option<&mut Request> {
-        self.requests.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+        self.requests
+            .get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// Is anything in flight, the session's own included?
@@ -170,7 +190,10 @@ impl Ledger {
 
     /// Has the ledger nothing left: no request, no part, no open COPY?
     pub(crate) fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.parts.is_empty() && self.own.is_none() && !self.client_copies
+        self.requests.is_empty()
+            && self.parts.is_empty()
+            && self.own.is_none()
+            && !self.client_copies
     }
 
     /// Is the client inside a COPY FROM STDIN that it has not ended?
@@ -228,7 +251,11 @@ impl Ledger {
     /// and it is answered in its turn.
     pub(crate) fn refuse(&mut self, number: u64) {
         if let Some(request) = self.request_mut(number) {
-            debug_assert_eq!(request.stage, Stage::Queued, "only what is unwritten can be refused");
+            debug_assert_eq!(
+                request.stage,
+                Stage::Queued,
+                "only what is unwritten can be refused"
+            );
             request.stage = Stage::Refused;
         }
     }
@@ -240,7 +267,11 @@ impl Ledger {
 
     /// Forgets the requests at the front that are over.
     fn sweep(&mut self) {
-        while self.requests.front().is_some_and(|request| request.stage == Stage::Done) {
+        while self
+            .requests
+            .front()
+            .is_some_and(|request| request.stage == Stage::Done)
+        {
             self.requests.pop_front();
             self.first += 1;
         }

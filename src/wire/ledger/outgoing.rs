@@ -39,7 +39,11 @@ impl Ledger {
             self.note(&run, kind, request);
             match self.parts.back_mut() {
                 Some(part) if part.kind == kind && part.request == request => part.len += run.len,
-                _ => self.parts.push_back(Part { kind, request, len: run.len }),
+                _ => self.parts.push_back(Part {
+                    kind,
+                    request,
+                    len: run.len,
+                }),
             }
         }
         Ok(())
@@ -55,7 +59,10 @@ impl Ledger {
         Ok(match run.kind {
             RunKind::StartUp | RunKind::Negotiation if self.starting => (PartKind::StartUp, 0),
             RunKind::StartUp | RunKind::Negotiation => {
-                return Err(Malformed::Frontend { tag: b'p', phase: "after start-up" });
+                return Err(Malformed::Frontend {
+                    tag: b'p',
+                    phase: "after start-up",
+                });
             }
             RunKind::Terminate => (PartKind::Terminate, 0),
             RunKind::CopyData => (PartKind::CopyData, last),
@@ -93,7 +100,11 @@ impl Ledger {
                 if let Some(request) = self.request_mut(number) {
                     request.unwritten += run.len;
                     if let Some(verb) = run.verb {
-                        request.verb = if request.verb == Verb::Other { verb } else { request.verb };
+                        request.verb = if request.verb == Verb::Other {
+                            verb
+                        } else {
+                            request.verb
+                        };
                     }
                     match run.kind {
                         RunKind::Simple => {
@@ -181,7 +192,8 @@ impl Ledger {
                 PartKind::CopyEnd => {
                     let simple = matches!(self.last, Some((_, Kind::Simple)));
                     let ends = self.writer.outstanding_after(now) == 0;
-                    if let (true, Some(request)) = (simple && ends, self.request_mut(part.request)) {
+                    if let (true, Some(request)) = (simple && ends, self.request_mut(part.request))
+                    {
                         request.tail = Tail::Written;
                     }
                 }

@@ -44,7 +44,7 @@ impl Net {
         let shared = self.shared().clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                match shared.next_outcome() {
+                match shared.next_outcome(None) {
                     DialOutcome::Accept => shared.take_in(ServerIo::Tcp(stream)),
                     DialOutcome::Unread => shared.put_aside(ServerIo::Tcp(stream)),
                     DialOutcome::Refuse | DialOutcome::BlackHole => drop(stream),

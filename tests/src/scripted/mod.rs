@@ -61,6 +61,22 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A `Connector` dials it as well, since a [`Net`] is a `Dial`:
+//!
+//! ```
+//! use pgdeadline::{Connector, Context};
+//! use pgdeadline_tests::scripted::{Net, Script};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let net = Net::new();
+//! let _played = net.serve(Script::new().authenticate(42, 7).wait_close());
+//! let connector = Connector::builder(net.config(), tokio_postgres::NoTls).dial(net.clone()).build()?;
+//! let (client, connection) = connector.connect(&Context::background()).await?;
+//! # drop((client, connection));
+//! # Ok(()) }
+//! ```
+//!
 //! 1. A connection is a session or a cancel by its first message; each kind
 //!    has a queue ([`Net::backend`], [`Net::cancel`]). An SSLRequest is answered
 //!    on the way ([`Net::with_tls`], else `N`).
@@ -72,6 +88,7 @@
 mod accept;
 mod backend;
 mod cancel;
+mod dial;
 mod frontend;
 mod io;
 mod listener;

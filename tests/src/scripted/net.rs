@@ -1,8 +1,11 @@
 //! A network in memory, with one server on it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use pgdeadline::dial::Address;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -51,11 +54,15 @@ pub(super) struct Shared {
 }
 
 #[derive(Default)]
-struct Dials {
+pub(super) struct Dials {
     /// Outcomes of the next dials, before the usual one.
     next: VecDeque<DialOutcome>,
     usual: Option<DialOutcome>,
     count: usize,
+    /// What the trait `Dial` alone knows of: addresses.
+    pub(super) dialled: Vec<Address>,
+    pub(super) at: HashMap<Address, DialOutcome>,
+    pub(super) names: HashMap<String, Vec<IpAddr>>,
     /// Connections whose first message is being read.
     reading: usize,
 }
@@ -125,7 +132,12 @@ impl Net {
     /// # Cancel safety
     /// A dial that is dropped has no effect, but counts.
     pub async fn connect(&self) -> io::Result<NetStream> {
-        let outcome = self.shared.next_outcome();
+        let outcome = self.shared.next_outcome(None);
+        self.meet(outcome).await
+    }
+
+    /// A dial, once it is known what becomes of it.
+    pub(super) async fn meet(&self, outcome: DialOutcome) -> io::Result<NetStream> {
         match outcome {
             DialOutcome::Refuse => Err(io::ErrorKind::ConnectionRefused.into()),
             DialOutcome::BlackHole => std::future::pending().await,
@@ -146,19 +158,18 @@ impl Net {
 
     /// What becomes of the next dials; those after them are as usual.
     pub fn next_dials(&self, outcomes: impl IntoIterator<Item = DialOutcome>) {
-        let mut dials = self.shared.dials.lock().expect("no panic inside");
-        dials.next.extend(outcomes);
+        self.shared.dials().next.extend(outcomes);
     }
 
     /// What becomes of all dials from now on that [`Net::next_dials`] says
     /// nothing about; at first, `Accept`.
     pub fn all_dials(&self, outcome: DialOutcome) {
-        self.shared.dials.lock().expect("no panic inside").usual = Some(outcome);
+        self.shared.dials().usual = Some(outcome);
     }
 
     /// How often the server was dialled, with whatever outcome.
     pub fn dials(&self) -> usize {
-        self.shared.dials.lock().expect("no panic inside").count
+        self.shared.dials().count
     }
 
     /// The next connection that began with a StartupMessage.
@@ -204,8 +215,7 @@ impl Net {
     pub async fn assert_quiet(&self) {
         let patience = std::time::Duration::from_secs(20);
         eventually(patience, "every first message is whole", async || {
-            let dials = self.shared.dials.lock().expect("no panic inside");
-            (dials.reading == 0).then_some(())
+            (self.shared.dials().reading == 0).then_some(())
         })
         .await;
         let cancel = self.try_cancel().map(|cancel| cancel.pid());
@@ -231,16 +241,22 @@ impl Default for Net {
 }
 
 impl Shared {
-    pub(super) fn next_outcome(&self) -> DialOutcome {
-        let mut dials = self.dials.lock().expect("no panic inside");
+    pub(super) fn dials(&self) -> MutexGuard<'_, Dials> {
+        self.dials.lock().expect("no panic inside")
+    }
+
+    pub(super) fn next_outcome(&self, to: Option<Address>) -> DialOutcome {
+        let mut dials = self.dials();
         dials.count += 1;
+        let fixed = to.as_ref().and_then(|to| dials.at.get(to)).copied();
+        dials.dialled.extend(to);
         let usual = dials.usual.unwrap_or(DialOutcome::Accept);
-        dials.next.pop_front().unwrap_or(usual)
+        fixed.unwrap_or_else(|| dials.next.pop_front().unwrap_or(usual))
     }
 
     /// Reads a connection's first message and puts it in its queue.
     pub(super) fn take_in(self: &Arc<Self>, io: ServerIo) {
-        self.dials.lock().expect("no panic inside").reading += 1;
+        self.dials().reading += 1;
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
             let accepted = accept(io, shared.tls.clone()).await;
@@ -249,7 +265,7 @@ impl Shared {
                 Accepted::Cancel(cancel) => shared.cancels.push(cancel),
                 Accepted::Nothing => {}
             }
-            shared.dials.lock().expect("no panic inside").reading -= 1;
+            shared.dials().reading -= 1;
         });
     }
 
