@@ -179,6 +179,9 @@ async fn a_server_of_another_kind_is_named_as_one() {
 async fn direct_asks_nothing_and_shakes_hands_at_once() {
     let config = format!("{REQUIRE} sslnegotiation=direct");
     connect(Conduct::Greets(b"T"), &config).await.unwrap();
+
+    let error = connect(Conduct::Closes, &config).await.unwrap_err();
+    assert!(error.contains("needs PostgreSQL 17"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
