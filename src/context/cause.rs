@@ -60,10 +60,11 @@ impl End {
         }
     }
 
-    /// This end as a descendant sees it.
-    pub(super) fn passed_down(&self) -> End {
+    /// This end as a child sees it. One that stands for its parent sees what
+    /// the parent sees.
+    pub(super) fn passed_down(&self, to_stand_in: bool) -> End {
         End {
-            inherited: true,
+            inherited: self.inherited || !to_stand_in,
             ..self.clone()
         }
     }
@@ -89,11 +90,11 @@ impl End {
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)?;
-        if self.inherited {
-            f.write_str(" in an outer context")?;
+        match (self.inherited, &self.cause) {
+            (false, cause) => cause.fmt(f),
+            (true, Cause::Deadline) => f.write_str("outer context's deadline passed"),
+            (true, cause) => write!(f, "outer context {cause}"),
         }
-        Ok(())
     }
 }
 
@@ -188,22 +189,38 @@ mod tests {
     fn causes_read_as_sentences() {
         let reason = Reason::new("shutting down".into());
         let table = [
-            (Cause::Deadline, "deadline passed"),
-            (Cause::Cancelled(reason), "cancelled (shutting down)"),
-            (Cause::Cancelled(Reason::not_given()), "cancelled"),
-            (Cause::Dropped, "dropped by its caller"),
+            (
+                Cause::Deadline,
+                "deadline passed",
+                "outer context's deadline passed",
+            ),
+            (
+                Cause::Cancelled(reason),
+                "cancelled (shutting down)",
+                "outer context cancelled (shutting down)",
+            ),
+            (
+                Cause::Cancelled(Reason::not_given()),
+                "cancelled",
+                "outer context cancelled",
+            ),
+            (
+                Cause::Dropped,
+                "dropped by its caller",
+                "outer context dropped by its caller",
+            ),
         ];
-        for (cause, text) in table {
-            assert_eq!(End::new(cause.clone()).to_string(), text);
-            let passed_down = End::new(cause).passed_down().to_string();
-            assert_eq!(passed_down, format!("{text} in an outer context"));
+        for (cause, own, inherited) in table {
+            let end = End::new(cause);
+            assert_eq!(end.to_string(), own);
+            assert_eq!(end.passed_down(false).to_string(), inherited);
         }
     }
 
     #[test]
     fn one_event_is_known_again_below_and_two_are_told_apart() {
         let end = End::new(Cause::Deadline);
-        assert!(end.is_same_event(&end.passed_down().passed_down()));
+        assert!(end.is_same_event(&end.passed_down(false).passed_down(true)));
         assert!(!end.is_same_event(&End::new(Cause::Deadline)));
     }
 

@@ -24,8 +24,11 @@ mod observer;
 mod run;
 mod slab;
 mod sync;
+#[cfg(all(test, not(pgdeadline_loom)))]
+mod tests;
 mod token;
 mod try_run;
+mod waiters;
 mod watch;
 
 pub use ambient::{Scope, spawn};

@@ -157,6 +157,26 @@ fn two_ends_at_once_leave_one_cause() {
     });
 }
 
+/// Whoever has found a deadline passed may rely on his context being over,
+/// though another thread is just ending the context whose deadline it is.
+#[test]
+fn expired_child_is_over_whoever_ends_its_parent_at_once() {
+    loom::model(|| {
+        let past = tokio::time::Instant::now();
+        let parent = Node::root().child(Some(past));
+        let child = parent.stand_in().child(None);
+        let expiring = {
+            let parent = parent.clone();
+            loom::thread::spawn(move || parent.expire())
+        };
+        child.expire();
+        let first = end_of(&child);
+        expiring.join().unwrap();
+        assert!(first.is_inherited());
+        assert!(first.is_same_event(&end_of(&parent)));
+    });
+}
+
 fn spawn_end(node: &Arc<Node>) -> loom::thread::JoinHandle<()> {
     let node = node.clone();
     loom::thread::spawn(move || node.end(Cause::Cancelled(Reason::not_given())))

@@ -30,7 +30,7 @@
 //! Only the files of this folder may use it.
 
 use super::cause::{Cause, End};
-use super::observer::{Observer, Observers, Progress};
+use super::observer::Observers;
 use super::slab::Slab;
 use super::sync::Mutex;
 use std::mem;
@@ -57,20 +57,20 @@ pub(super) struct Node {
     stands_for_parent: bool,
     slot: u32,
     parent: Option<Arc<Node>>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Set once. In a finished node: what its later children inherit.
     end: Option<End>,
     finished: bool,
     /// How many have promised to end this node at its deadline (rule 12 of
     /// the design).
-    timekeepers: u32,
+    pub(super) timekeepers: u32,
     children: Slab<Weak<Node>>,
-    waiters: Slab<Waker>,
-    observers: Observers,
+    pub(super) waiters: Slab<Waker>,
+    pub(super) observers: Observers,
 }
 
 impl Node {
@@ -118,18 +118,11 @@ impl Node {
         let mut state = self.state.lock();
         if let Some(end) = &state.end {
             // An ended parent has no use for children (invariant 4).
-            let end = if stands_for_parent {
-                end.clone()
-            } else {
-                end.passed_down()
+            let ended = State {
+                end: Some(end.passed_down(stands_for_parent)),
+                ..State::default()
             };
-            return new(
-                0,
-                State {
-                    end: Some(end),
-                    ..State::default()
-                },
-            );
+            return new(0, ended);
         }
         let mut child = None;
         state.children.insert_with(|slot| {
@@ -158,6 +151,10 @@ impl Node {
         self.state.lock().over()
     }
 
+    fn is_known_over(&self) -> bool {
+        self.state.lock().is_over()
+    }
+
     fn is_past(&self, now: impl FnOnce() -> Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now())
     }
@@ -167,7 +164,7 @@ impl Node {
         if self.is_past(Instant::now) {
             return self.expire();
         }
-        if self.known_over().is_none() {
+        if !self.is_known_over() {
             spread(self, End::new(cause), None);
         }
     }
@@ -175,24 +172,34 @@ impl Node {
     /// Its deadline has passed: ends whoever's deadline it is, and so this
     /// node too.
     pub(super) fn expire(self: &Arc<Node>) {
-        if self.deadline.is_none() || self.known_over().is_some() {
+        if self.deadline.is_none() || self.is_known_over() {
             return;
         }
-        let mut owner = self;
-        while owner.deadline_is_inherited
-            && let Some(parent) = &owner.parent
-        {
-            owner = parent;
-        }
+        let Some(owner) = self.sharing_deadline().last() else {
+            return;
+        };
         // Whoever calls may be ahead of the clock by a timer's grain; the
         // deadline has passed all the same, and those below with earlier ones.
         spread(owner, End::new(Cause::Deadline), owner.deadline);
+        if self.is_known_over() {
+            return;
+        }
+        // Another thread is just ending the owner and has not come down to
+        // here. The caller may rely on this node being over.
+        let end = owner.state.lock().end.clone();
+        if let Some(end) = end {
+            let mut below = self
+                .sharing_deadline()
+                .filter(|node| !Arc::ptr_eq(node, owner));
+            let stands_for_owner = below.all(|node| node.stands_for_parent);
+            spread(self, end.passed_down(stands_for_owner), None);
+        }
     }
 
     /// Its work returned its own result: no later end reaches this node.
     pub(super) fn finish(&self) {
         let mut state = self.state.lock();
-        if state.over().is_some() {
+        if state.is_over() {
             return;
         }
         state.finished = true;
@@ -226,10 +233,8 @@ impl Node {
     fn end_from_parent(&self, parents: &End, clock: &mut Clock) -> End {
         if !self.deadline_is_inherited && self.is_past(|| clock.now()) {
             End::new(Cause::Deadline)
-        } else if self.stands_for_parent {
-            parents.clone()
         } else {
-            parents.passed_down()
+            parents.passed_down(self.stands_for_parent)
         }
     }
 
@@ -238,95 +243,8 @@ impl Node {
             .any(|ancestor| std::ptr::eq(ancestor, other))
     }
 
-    fn ancestors(&self) -> impl Iterator<Item = &Node> {
-        std::iter::successors(self.parent.as_deref(), |node| node.parent.as_deref())
-    }
-
-    pub(super) fn observe(
-        self: &Arc<Node>,
-        observer: &Arc<dyn Observer>,
-        key: u64,
-    ) -> Result<(), Over> {
-        // For the clock only: the lock below decides between live and over.
-        let _ = self.over();
-        let mut state = self.state.lock();
-        if let Some(over) = state.over() {
-            return Err(over);
-        }
-        state.observers.add(observer.clone(), key);
-        Ok(())
-    }
-
-    pub(super) fn unobserve(&self, observer: &Arc<dyn Observer>, key: u64) {
-        let removed = self.state.lock().observers.remove(observer, key);
-        drop(removed);
-    }
-
-    /// What the latest observer knows, of this node or else of the nearest
-    /// ancestor that has one with something to say.
-    pub(super) fn progress(&self) -> Option<Progress> {
-        std::iter::once(self)
-            .chain(self.ancestors())
-            .find_map(|node| {
-                let observers = node.state.lock().observers.clone();
-                observers.progress()
-            })
-    }
-
-    /// Enters a waiter, to be woken when this node is over or when its last
-    /// timekeeper leaves; renews the one in `slot` if there is one.
-    pub(super) fn wait(&self, slot: &mut Option<u32>, waker: &Waker) -> Result<(), Over> {
-        self.enter_waiter(slot, waker, |state| state.over().map_or(Ok(()), Err))
-    }
-
-    /// Does the same only while a timekeeper is here.
-    pub(super) fn wait_on_timekeeper(&self, slot: &mut Option<u32>, waker: &Waker) -> bool {
-        let kept = |state: &State| {
-            let is_kept = state.timekeepers > 0 && state.over().is_none();
-            is_kept.then_some(()).ok_or(())
-        };
-        self.enter_waiter(slot, waker, kept).is_ok()
-    }
-
-    fn enter_waiter<E>(
-        &self,
-        slot: &mut Option<u32>,
-        waker: &Waker,
-        allow: impl Fn(&State) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let waker_is_known = |state: &mut State| {
-            let entered = slot.and_then(|slot| state.waiters.get_mut(slot));
-            entered.is_some_and(|entered| entered.will_wake(waker))
-        };
-        let mut state = self.state.lock();
-        allow(&state)?;
-        if waker_is_known(&mut state) {
-            return Ok(());
-        }
-        drop(state);
-        // Cloned outside the lock (invariant 2), so ask again after it.
-        let waker = waker.clone();
-        let mut state = self.state.lock();
-        allow(&state)?;
-        let replaced = match slot.and_then(|slot| state.waiters.get_mut(slot)) {
-            Some(entered) => Some(mem::replace(entered, waker)),
-            None => {
-                *slot = Some(state.waiters.insert_with(|_| waker));
-                None
-            }
-        };
-        drop(state);
-        drop(replaced);
-        Ok(())
-    }
-
-    pub(super) fn stop_waiting(&self, slot: u32) {
-        let removed = self.state.lock().waiters.remove(slot);
-        drop(removed);
-    }
-
-    /// The nodes whose timekeepers end this node at its deadline: itself, and
-    /// the ancestors that have the deadline in common with it.
+    /// Itself and the ancestors that it has its deadline in common with; the
+    /// last is the one whose deadline it is.
     pub(super) fn sharing_deadline(self: &Arc<Node>) -> impl Iterator<Item = &Arc<Node>> {
         std::iter::successors(Some(self), |node| {
             let parent = node.parent.as_ref()?;
@@ -334,25 +252,8 @@ impl Node {
         })
     }
 
-    pub(super) fn keep_time(&self) {
-        self.state.lock().timekeepers += 1;
-    }
-
-    /// The last to leave wakes those who relied on it.
-    pub(super) fn leave_time(&self) {
-        let mut state = self.state.lock();
-        state.timekeepers = state.timekeepers.saturating_sub(1);
-        if state.timekeepers > 0 {
-            return;
-        }
-        // They keep their slots, with a waker that does nothing in it.
-        let wakers: Vec<Waker> = state
-            .waiters
-            .iter_mut()
-            .map(|waker| mem::replace(waker, Waker::noop().clone()))
-            .collect();
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+    pub(super) fn ancestors(&self) -> impl Iterator<Item = &Node> {
+        std::iter::successors(self.parent.as_deref(), |node| node.parent.as_deref())
     }
 }
 
@@ -375,7 +276,11 @@ impl Drop for Node {
 }
 
 impl State {
-    fn over(&self) -> Option<Over> {
+    pub(super) fn is_over(&self) -> bool {
+        self.finished || self.end.is_some()
+    }
+
+    pub(super) fn over(&self) -> Option<Over> {
         if self.finished {
             return Some(Over::Finished);
         }
@@ -450,5 +355,38 @@ fn spread(origin: &Arc<Node>, end: End, not_before: Option<Instant>) {
     }
     for (notice, _) in notices {
         notice.wake();
+    }
+}
+
+#[cfg(all(test, not(pgdeadline_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_child_is_small() {
+        // 248 on 64-bit machines; the two counts of the `Arc` are part of it.
+        let counts = 2 * size_of::<usize>();
+        assert!(counts + size_of::<Node>() <= 256);
+    }
+
+    #[test]
+    fn parent_that_outlives_a_million_children_keeps_nothing_of_them() {
+        let parent = Node::root();
+        for _ in 0..1_000_000 {
+            assert_eq!(parent.child(None).slot, 0);
+        }
+        assert!(parent.state.lock().children.is_empty());
+        assert_eq!(Arc::strong_count(&parent), 1);
+    }
+
+    #[test]
+    fn only_the_owner_of_a_deadline_keeps_it_for_all_who_share_it() {
+        let now = Instant::now();
+        let root = Node::root();
+        let owner = root.child(Some(now));
+        let sharing = owner.child(None).stand_in().child(Some(now));
+        let first = sharing.sharing_deadline().last().unwrap();
+        assert!(Arc::ptr_eq(first, &owner));
+        assert_eq!(sharing.sharing_deadline().count(), 4);
     }
 }

@@ -10,8 +10,9 @@
 //! Sessions, connectors and pools register; code outside this crate marks
 //! where it waits with [`Context::enter_phase`].
 
+use super::Context;
 use super::cause::End;
-use super::{Context, Over};
+use super::node::{Node, Over};
 use crate::error::Phase;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -52,6 +53,39 @@ impl Progress {
             sent: Some(false),
             commit_in_doubt: false,
         }
+    }
+}
+
+impl Node {
+    pub(super) fn observe(
+        self: &Arc<Node>,
+        observer: &Arc<dyn Observer>,
+        key: u64,
+    ) -> Result<(), Over> {
+        // For the clock only: the lock below decides between live and over.
+        let _ = self.over();
+        let mut state = self.state.lock();
+        if let Some(over) = state.over() {
+            return Err(over);
+        }
+        state.observers.add(observer.clone(), key);
+        Ok(())
+    }
+
+    pub(super) fn unobserve(&self, observer: &Arc<dyn Observer>, key: u64) {
+        let removed = self.state.lock().observers.remove(observer, key);
+        drop(removed);
+    }
+
+    /// What the latest observer knows, of this node or else of the nearest
+    /// ancestor that has one with something to say.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        std::iter::once(self)
+            .chain(self.ancestors())
+            .find_map(|node| {
+                let observers = node.state.lock().observers.clone();
+                observers.progress()
+            })
     }
 }
 
@@ -132,9 +166,8 @@ impl Context {
         self.node.observe(observer, key)
     }
 
-    /// Takes a registration off. The observer may be told of an end that was
-    /// on its way for as long as this has not returned, not later, unless that
-    /// end was made in another thread at the same time.
+    /// Takes a registration off. An end that another thread is making just
+    /// now may still be told afterwards.
     pub(crate) fn unobserve(&self, observer: &Arc<dyn Observer>, key: u64) {
         self.node.unobserve(observer, key);
     }

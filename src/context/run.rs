@@ -169,3 +169,26 @@ impl<F> std::fmt::Debug for Run<F> {
         f.debug_struct("Run").finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(pgdeadline_loom)))]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    #[test]
+    fn future_that_is_ready_costs_no_node() {
+        let ctx = Context::background().child();
+        let mut run = pin!(ctx.run(std::future::ready(42)));
+        let mut cx = task::Context::from_waker(Waker::noop());
+        assert!(matches!(run.as_mut().poll(&mut cx), Poll::Ready(Ok(42))));
+        assert!(child(run.project().ambient).is_none());
+    }
+
+    #[test]
+    fn run_that_is_never_polled_costs_no_node() {
+        let ctx = Context::background().child();
+        let mut run = pin!(ctx.run(std::future::pending::<()>()));
+        assert!(child(run.as_mut().project().ambient).is_none());
+    }
+}

@@ -65,19 +65,21 @@ impl Watch {
             }
         }
         node.expire();
-        match node.over() {
-            Some(over) => Poll::Ready(over),
-            // Another thread is just ending an ancestor: it has this node
-            // among those to mark, and then wakes the waiter entered above.
-            None => Poll::Pending,
+        match node.wait(&mut own.slot, cx.waker()) {
+            Err(over) => Poll::Ready(over),
+            Ok(()) => Poll::Pending,
         }
     }
 }
 
 /// Whether somebody will end `node` at its deadline; if so, `waker` is woken
-/// when he no longer will.
+/// when he no longer will. It waits at the node itself already.
 fn rely_on_timekeeper(entry: &mut Option<Entry>, node: &Arc<Node>, waker: &Waker) -> bool {
-    for keeper in node.sharing_deadline() {
+    if node.has_timekeeper() {
+        *entry = None;
+        return true;
+    }
+    for keeper in node.sharing_deadline().skip(1) {
         let mut new = None;
         let entered = entry
             .as_mut()

@@ -119,3 +119,89 @@ impl AsyncWrite for Failing {
         self.fail()
     }
 }
+
+#[cfg(all(test, not(pgdeadline_loom)))]
+mod tests {
+    use super::*;
+    use crate::context::{End, Progress, Reason};
+    use crate::error::Phase;
+    use crate::error::server::{answer, error_response};
+
+    #[test]
+    fn io_errors_have_the_kind_that_says_most() {
+        let end = |cause| Error::end(&End::remembered(cause, false), Progress::OUTSIDE);
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let table = [
+            (end(Cause::Deadline), io::ErrorKind::TimedOut),
+            (
+                end(Cause::Cancelled(Reason::not_given())),
+                io::ErrorKind::ConnectionAborted,
+            ),
+            (end(Cause::Dropped), io::ErrorKind::ConnectionAborted),
+            (Error::config("port 0"), io::ErrorKind::InvalidInput),
+            (
+                Error::connect(Phase::Connect, "refused", Some(refused.into())),
+                io::ErrorKind::ConnectionRefused,
+            ),
+            (
+                Error::connect(Phase::Tls, "no TLS here", None),
+                io::ErrorKind::NotConnected,
+            ),
+            (
+                Error::retired("grace is spent", None),
+                io::ErrorKind::ConnectionAborted,
+            ),
+            (Error::protocol("length 3"), io::ErrorKind::InvalidData),
+        ];
+        for (error, kind) in table {
+            let text = error.to_string();
+            let io = io::Error::from(error);
+            assert_eq!((io.kind(), io.to_string()), (kind, text));
+        }
+    }
+
+    #[test]
+    fn every_error_can_travel_as_one_of_tokio_postgres() {
+        let errors = [
+            Error::end(&End::remembered(Cause::Deadline, true), Progress::OUTSIDE),
+            Error::config("port 0"),
+            Error::connect(Phase::Resolve, "no such host", None),
+            Error::retired("grace is spent", Some(true)),
+            Error::protocol("length 3"),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            let found = Error::from(tokio_postgres::Error::from(error));
+            assert_eq!(found.to_string(), text);
+            assert!(!found.is_connect() || found.phase() == Some(Phase::Resolve));
+        }
+    }
+
+    #[tokio::test]
+    async fn servers_error_is_wrapped_and_given_back() {
+        let message = error_response("42P01", "relation \"t\" does not exist", None);
+        let error = Error::from(answer(&message).await);
+        assert_eq!(
+            error.to_string(),
+            "ERROR: relation \"t\" does not exist (SQLSTATE 42P01)"
+        );
+        assert_eq!(error.was_sent(), Some(true));
+        assert!(!error.is_end());
+        let code = error.as_postgres().unwrap().code().cloned();
+        let postgres = tokio_postgres::Error::from(error);
+        assert_eq!(postgres.code(), code.as_ref());
+    }
+
+    #[tokio::test]
+    async fn servers_error_that_is_shared_travels_inside() {
+        let message = error_response("42P01", "no such table", None);
+        let error = Error::from(answer(&message).await);
+        let shared = error.clone();
+        let postgres = tokio_postgres::Error::from(error);
+        let found = Error::find(&postgres).unwrap();
+        assert_eq!(
+            found.as_postgres().unwrap().code(),
+            shared.as_postgres().unwrap().code()
+        );
+    }
+}

@@ -17,6 +17,8 @@ mod convert;
 mod find;
 mod marker;
 mod phase;
+#[cfg(all(test, not(pgdeadline_loom)))]
+mod server;
 mod text;
 mod walk;
 

@@ -94,195 +94,108 @@ mod tests {
     use crate::context::{Context, Reason};
     use crate::error::phase;
 
-    /// Every phase once, with each cause and each answer to "was it sent?"
-    /// somewhere.
+    /// Cause by phase, each with its words.
     #[test]
     fn ends_say_cause_phase_sent_and_what_to_do() {
-        let cancelled = |reason: &str| {
+        let shutdown = || {
             let ctx = Context::background().child();
-            ctx.cancel_with(reason);
+            ctx.cancel_with("shutdown");
             ctx.end().unwrap().cause().clone()
         };
-        let safe = "no request was sent, so a retry is safe";
-        let sent = "the request was sent and may have taken effect: check before a retry";
-        let unknown = "whether the request was sent is not known: check before a retry";
-        let doubt = "a COMMIT was in flight and is in doubt: \
-                     find out whether it took effect before a retry";
-        let no_reason = Cause::Cancelled(Reason::not_given());
-        let table = [
+        let not_given = || Cause::Cancelled(Reason::not_given());
+        let causes = [
+            (Cause::Deadline, false, "deadline passed"),
+            (Cause::Deadline, true, "outer context's deadline passed"),
+            (shutdown(), false, "cancelled (shutdown)"),
+            (shutdown(), true, "outer context cancelled (shutdown)"),
+            (not_given(), false, "cancelled"),
+            (not_given(), true, "outer context cancelled"),
+            (Cause::Dropped, false, "dropped by its caller"),
+            (Cause::Dropped, true, "outer context dropped by its caller"),
+        ];
+        // The last column is added where it was a deadline.
+        let silent = " (the server accepts connections and does not answer)";
+        let phases = [
+            (Phase::Outside, "outside the database", ""),
             (
-                Cause::Deadline,
-                false,
-                Phase::Outside,
-                Some(false),
-                false,
-                format!("deadline passed outside the database; {safe}"),
-            ),
-            (
-                cancelled("shutdown"),
-                true,
-                Phase::Outside,
-                Some(false),
-                false,
-                format!("cancelled (shutdown) in an outer context outside the database; {safe}"),
-            ),
-            (
-                Cause::Deadline,
-                true,
                 Phase::PoolWait,
-                Some(false),
-                false,
-                format!(
-                    "deadline passed in an outer context while waiting for a pooled connection; {safe} \
-                      (the pool may be too small, or connections are kept too long)"
-                ),
+                "while waiting for a pooled connection",
+                " (the pool may be too small, or connections are kept too long)",
             ),
             (
-                Cause::Dropped,
-                false,
-                Phase::PoolWait,
-                Some(false),
-                false,
-                format!("dropped by its caller while waiting for a pooled connection; {safe}"),
-            ),
-            (
-                Cause::Deadline,
-                false,
                 Phase::Resolve,
-                Some(false),
-                false,
-                format!(
-                    "deadline passed while resolving the host name; {safe} \
-                      (look at the name server)"
-                ),
+                "while resolving the host name",
+                " (look at the name server)",
             ),
             (
-                Cause::Deadline,
-                false,
                 Phase::Connect,
-                Some(false),
-                false,
-                format!(
-                    "deadline passed while connecting; {safe} \
-                      (look at host, port and firewall: nothing has answered)"
-                ),
+                "while connecting",
+                " (look at host, port and firewall: nothing has answered)",
             ),
+            (Phase::Tls, "in the TLS handshake", silent),
+            (Phase::StartUp, "in start-up and authentication", silent),
+            (Phase::Write, "while sending the request", ""),
+            (Phase::Read, "while waiting for the answer", ""),
             (
-                no_reason.clone(),
-                false,
-                Phase::Connect,
-                Some(false),
-                false,
-                format!("cancelled while connecting; {safe}"),
-            ),
-            (
-                Cause::Deadline,
-                false,
-                Phase::Tls,
-                Some(false),
-                false,
-                format!(
-                    "deadline passed in the TLS handshake; {safe} \
-                      (the server accepts connections and does not answer)"
-                ),
-            ),
-            (
-                Cause::Deadline,
-                false,
-                Phase::StartUp,
-                Some(false),
-                false,
-                format!(
-                    "deadline passed in start-up and authentication; {safe} \
-                      (the server accepts connections and does not answer)"
-                ),
-            ),
-            (
-                Cause::Deadline,
-                false,
-                Phase::Write,
-                None,
-                false,
-                format!("deadline passed while sending the request; {unknown}"),
-            ),
-            (
-                Cause::Deadline,
-                false,
-                Phase::Write,
-                Some(false),
-                false,
-                format!("deadline passed while sending the request; {safe}"),
-            ),
-            (
-                Cause::Deadline,
-                false,
-                Phase::Read,
-                Some(true),
-                false,
-                format!("deadline passed while waiting for the answer; {sent}"),
-            ),
-            (
-                Cause::Deadline,
-                false,
-                Phase::Read,
-                Some(true),
-                true,
-                format!("deadline passed while waiting for the answer; {doubt}"),
-            ),
-            (
-                cancelled("user left"),
-                false,
-                Phase::Read,
-                Some(true),
-                false,
-                format!("cancelled (user left) while waiting for the answer; {sent}"),
-            ),
-            (
-                Cause::Dropped,
-                true,
-                Phase::Read,
-                Some(true),
-                false,
-                format!(
-                    "dropped by its caller in an outer context while waiting for the answer; {sent}"
-                ),
-            ),
-            (
-                Cause::Deadline,
-                false,
                 Phase::Drain,
-                Some(false),
-                false,
-                format!(
-                    "deadline passed while the connection was drained of earlier work; {safe} \
-                      (earlier work on the connection is slow to stop)"
-                ),
-            ),
-            (
-                no_reason,
-                true,
-                Phase::Drain,
-                None,
-                false,
-                format!(
-                    "cancelled in an outer context while the connection was drained of earlier work; {unknown}"
-                ),
+                "while the connection was drained of earlier work",
+                " (earlier work on the connection is slow to stop)",
             ),
         ];
-        for (cause, inherited, phase, sent, commit_in_doubt, text) in &table {
-            let end = End::remembered(cause.clone(), *inherited);
-            let progress = Progress {
-                phase: *phase,
-                sent: *sent,
-                commit_in_doubt: *commit_in_doubt,
-            };
-            assert_eq!(Error::end(&end, progress).to_string(), *text);
+        assert_eq!(phases.map(|row| row.0), phase::ALL);
+        for (cause, inherited, cause_words) in &causes {
+            for (phase, phase_words, hint) in phases {
+                let end = End::remembered(cause.clone(), *inherited);
+                let progress = Progress::before_request(phase);
+                let hint = if matches!(cause, Cause::Deadline) {
+                    hint
+                } else {
+                    ""
+                };
+                let text = format!(
+                    "{cause_words} {phase_words}; no request was sent, so a retry is safe{hint}"
+                );
+                assert_eq!(Error::end(&end, progress).to_string(), text);
+            }
         }
-        for phase in phase::ALL {
-            assert!(
-                table.iter().any(|row| row.2 == phase),
-                "no row for {phase:?}"
-            );
+    }
+
+    #[test]
+    fn ends_say_whether_the_request_was_sent() {
+        let table = [
+            (
+                Some(false),
+                false,
+                "deadline passed while waiting for the answer; \
+                 no request was sent, so a retry is safe",
+            ),
+            (
+                Some(true),
+                false,
+                "deadline passed while waiting for the answer; \
+                 the request was sent and may have taken effect: check before a retry",
+            ),
+            (
+                None,
+                false,
+                "deadline passed while waiting for the answer; \
+                 whether the request was sent is not known: check before a retry",
+            ),
+            (
+                Some(true),
+                true,
+                "deadline passed while waiting for the answer; a COMMIT was in flight and is \
+                 in doubt: find out whether it took effect before a retry",
+            ),
+        ];
+        for (sent, commit_in_doubt, text) in table {
+            let progress = Progress {
+                phase: Phase::Read,
+                sent,
+                commit_in_doubt,
+            };
+            let end = End::remembered(Cause::Deadline, false);
+            assert_eq!(Error::end(&end, progress).to_string(), text);
         }
     }
 
@@ -300,12 +213,12 @@ mod tests {
             (
                 Error::retired("the grace of 2s is spent", Some(true)),
                 "the connection was given up: the grace of 2s is spent; \
-              the request was sent and may have taken effect: check before a retry",
+                 the request was sent and may have taken effect: check before a retry",
             ),
             (
                 Error::protocol("message 'D' of length 3"),
                 "the server broke the protocol: message 'D' of length 3; is this a PostgreSQL \
-              server, and is what stands in between made for it?",
+                 server, and is what stands in between made for it?",
             ),
         ];
         for (error, text) in table {
