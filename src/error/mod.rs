@@ -225,7 +225,9 @@ impl Error {
     }
 
     /// What the caller has set can't work. The message says what and why.
-    pub(crate) fn config(message: impl Into<Message>) -> Error {
+    ///
+    /// For adapters, whose callers can set up a pool wrongly.
+    pub fn config(message: impl Into<Cow<'static, str>>) -> Error {
         let message = message.into();
         Error::new(Kind::Config { message }, None)
     }

@@ -293,7 +293,7 @@ impl Connection {
             }
         }
         drop(core);
-        shared.changed.notify_waiters();
+        shared.tell_closed();
     }
 }
 
@@ -327,7 +327,7 @@ impl Drop for Connection {
         core.close(Error::retired("its connection task was dropped", None));
         core.bound.clear(&shared.observer());
         drop(core);
-        shared.changed.notify_waiters();
+        shared.tell_closed();
         left.into_iter().for_each(exit::send);
     }
 }

@@ -22,9 +22,14 @@ mod stream;
 mod waker;
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -88,17 +93,16 @@ impl Session {
     /// # Cancel safety
     /// Holds nothing but a place in a queue.
     pub async fn closed(&self) {
-        self.until(|session| session.is_closed().then_some(()))
-            .await;
+        wait_on(&self.0.closed, || self.is_closed().then_some(())).await;
     }
 
     /// Begins a check-out under `context`; `None`: under none, so that the
     /// connector's default deadline applies. The check-out before it is over.
     ///
     /// A session that is still draining is waited for, for at most the
-    /// connector's `checkout_wait` and not past the context's deadline. Under
-    /// a context that has ended nothing is waited for: what is asked for then
-    /// is answered with that end.
+    /// connector's `checkout_wait` and not past the context's end. Under a
+    /// context that has ended nothing is waited for: what is asked for then is
+    /// answered with that end.
     ///
     /// # Errors
     /// It is closed, or is not clean in time: close it and take another.
@@ -106,19 +110,47 @@ impl Session {
     /// # Cancel safety
     /// Dropped half-way, the check-out before it is over and none has begun.
     pub async fn check_out(&self, context: Option<&Context>) -> Result<(), Refusal> {
+        let patience = self.0.connector.settings().checkout_wait;
+        self.check_out_within(context, patience).await
+    }
+
+    /// The same, with another patience than `checkout_wait`, for a pool that
+    /// would rather wait than close one connection after the other.
+    ///
+    /// A session that is draining becomes clean, or is retired, inside its
+    /// grace: to wait as long is to wait for all but work that runs on after
+    /// its context finished.
+    ///
+    /// # Errors
+    /// As [`check_out`](Session::check_out).
+    ///
+    /// # Cancel safety
+    /// As [`check_out`](Session::check_out).
+    pub async fn check_out_within(
+        &self,
+        context: Option<&Context>,
+        patience: Duration,
+    ) -> Result<(), Refusal> {
         self.check_in();
-        let now = Instant::now();
-        let patience = now + self.0.connector.settings().checkout_wait;
-        let until = context
-            .and_then(Context::deadline)
-            .map_or(patience, |deadline| patience.min(deadline));
         let take = |session: &Session| session.try_check_out(context);
         if let Some(result) = take(self) {
             return result;
         }
-        match timeout_at(until, self.until(take)).await {
-            Ok(result) => result,
-            Err(_) => take(self).unwrap_or(Err(Refusal::Busy)),
+        let mut waiting = pin!(timeout(patience, self.until(take)));
+        let mut ended = pin!(context.map(Context::ended));
+        let waited = poll_fn(|cx| {
+            if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(waited.ok());
+            }
+            match ended.as_mut().as_pin_mut() {
+                Some(ended) => ended.poll(cx).map(|_| None),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        match waited {
+            Some(result) => result,
+            None => take(self).unwrap_or(Err(Refusal::Busy)),
         }
     }
 
@@ -246,15 +278,19 @@ impl Session {
 
     /// Waits until `look` finds something.
     async fn until<T>(&self, look: impl Fn(&Session) -> Option<T>) -> T {
-        loop {
-            let changed = self.0.changed.notified();
-            let mut changed = std::pin::pin!(changed);
-            changed.as_mut().enable();
-            if let Some(found) = look(self) {
-                return found;
-            }
-            changed.await;
+        wait_on(&self.0.changed, || look(self)).await
+    }
+}
+
+/// Looks whenever it is notified, until it finds something.
+async fn wait_on<T>(notify: &Notify, look: impl Fn() -> Option<T>) -> T {
+    loop {
+        let mut notified = pin!(notify.notified());
+        notified.as_mut().enable();
+        if let Some(found) = look() {
+            return found;
         }
+        notified.await;
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Shared {
     pub(super) waker: Arc<ConnectionWaker>,
     /// Woken when a check-out that waits should look again.
     pub(super) changed: Notify,
+    /// Woken when it is closed: who waits for nothing else is not woken for
+    /// each request.
+    pub(super) closed: Notify,
     pub(super) connector: Connector,
     pub(super) peer: Arc<Peer>,
     /// Told when a request has been in flight for longer than the sweep
@@ -46,6 +49,7 @@ pub(crate) fn open(
         core: Mutex::new(Core::new(machine, transport)),
         waker: ConnectionWaker::new(),
         changed: Notify::new(),
+        closed: Notify::new(),
         connector,
         peer,
         on_busy: OnceLock::new(),
@@ -72,6 +76,13 @@ impl Shared {
             process_id: facts.process_id,
             key: facts.key.clone(),
         })
+    }
+
+    /// Wakes all who wait for anything, or for the close: to be called when it
+    /// is closed.
+    pub(super) fn tell_closed(&self) {
+        self.changed.notify_waiters();
+        self.closed.notify_waiters();
     }
 
     pub(super) fn attempt_over(&self, number: u32, outcome: Outcome) {
