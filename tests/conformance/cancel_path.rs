@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 use tokio_postgres::NoTls;
 
-use super::{Bench, LATE, SHORT, SLEEP, found, in_time, works};
+use super::{Bench, LATE, SHORT, SLEEP, ended, found, in_time, works};
 
 const GRACE: Duration = Duration::from_millis(700);
 
@@ -111,11 +111,11 @@ async fn a_check_out_does_not_wait_for_the_grace() {
     let bench = Bench::of(server, proxy.config(), 1, |c| c.grace(LATE * 3));
     let before = bench.next_pid().await;
     let ctx = Context::background().with_timeout(SHORT);
-    let ended = ctx.run(async {
+    let work = ctx.run(async {
         let client = bench.pool.get().await.unwrap();
         client.query(SLEEP, &[]).await
     });
-    assert!(in_time(ended).await.unwrap_err().is_deadline());
+    assert!(ended(in_time(work).await).is_deadline());
     assert_ne!(bench.next_pid().await, before);
     bench.assert_full().await;
     assert_eq!(bench.pool.status().size, 1);
@@ -131,11 +131,11 @@ async fn a_cancel_that_breaks_off_retires_the_connection() {
     let bench = Bench::behind(&proxy, 1).await;
     let before = bench.next_pid().await;
     let ctx = Context::background().with_timeout(SHORT);
-    let ended = ctx.run(async {
+    let work = ctx.run(async {
         let client = bench.pool.get().await.unwrap();
         client.query(SLEEP, &[]).await
     });
-    assert!(in_time(ended).await.unwrap_err().is_deadline());
+    assert!(ended(in_time(work).await).is_deadline());
     assert_ne!(bench.next_pid().await, before);
     assert_eq!(proxy.cancels(), 1);
     bench.assert_full().await;

@@ -12,7 +12,7 @@ use pgdeadline_tests::server::Server;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::Type;
 
-use super::{Bench, LATE, SHORT, SLEEP, found, in_time, pid, works};
+use super::{Bench, LATE, SHORT, SLEEP, ended, found, in_time, pid, works};
 
 /// What all of scenario 8 has in common: the caller is told of the deadline,
 /// the server is idle, and the same backend serves the next query.
@@ -32,26 +32,26 @@ async fn a_query_ends_at_its_deadline_whichever_way_that_was_given() {
     let short = || Context::background().with_timeout(SHORT);
 
     let ctx = short();
-    let ended = ctx.run(async {
+    let work = ctx.run(async {
         let client = bench.pool.get().await.unwrap();
         client.query(SLEEP, &[]).await
     });
-    ends_softly(&bench, in_time(ended).await.unwrap_err(), before).await;
+    ends_softly(&bench, ended(in_time(work).await), before).await;
 
     let ctx = short();
-    let ended = ctx.try_run(async {
+    let work = ctx.try_run(async {
         let client = bench.pool.get().await?;
         Ok::<_, Error>(client.query(SLEEP, &[]).await?)
     });
-    let error = in_time(ended).await.unwrap_err();
+    let error = in_time(work).await.unwrap_err();
     ends_softly(&bench, found(&error), before).await;
 
     let ctx = short();
-    let ended = ctx.scope(async {
+    let work = ctx.scope(async {
         let client = bench.pool.get().await?;
         Ok::<_, Error>(client.query(SLEEP, &[]).await?)
     });
-    let error = in_time(ended).await.unwrap_err();
+    let error = in_time(work).await.unwrap_err();
     ends_softly(&bench, found(&error), before).await;
 
     let client = bench.pool.acquire(&short()).await;
@@ -66,8 +66,8 @@ async fn a_query_ends_at_its_deadline_whichever_way_that_was_given() {
 
     let mut client = bench.get().await;
     let ctx = short();
-    let ended = client.within(&ctx, async |c| c.query(SLEEP, &[]).await);
-    let error = in_time(ended).await.unwrap_err();
+    let work = client.within(&ctx, async |c| c.query(SLEEP, &[]).await);
+    let error = in_time(work).await.unwrap_err();
     works(&client).await;
     drop(client);
     ends_softly(&bench, found(&error), before).await;
@@ -75,11 +75,11 @@ async fn a_query_ends_at_its_deadline_whichever_way_that_was_given() {
     // A child of the check-out's context ends its own query and no more.
     let request = Context::background().with_timeout(LATE);
     let client = request.scope(bench.pool.get()).await.unwrap();
-    let ended = request.with_timeout(SHORT);
-    let error = in_time(ended.run(client.query(SLEEP, &[]))).await;
+    let child = request.with_timeout(SHORT);
+    let result = in_time(child.run(client.query(SLEEP, &[]))).await;
     works(&client).await;
     drop(client);
-    ends_softly(&bench, error.unwrap_err(), before).await;
+    ends_softly(&bench, ended(result), before).await;
 }
 
 /// 8. The same, by the default deadline of those who never set one.
@@ -101,11 +101,11 @@ async fn each_cause_is_told() {
     let bench = Bench::pool(1).await;
     let before = bench.next_pid().await;
     let work = async |ctx: &Context| {
-        let ended = ctx.try_run(async {
+        let work = ctx.try_run(async {
             let client = bench.pool.get().await?;
             Ok::<_, Error>(client.query(SLEEP, &[]).await?)
         });
-        found(&in_time(ended).await.unwrap_err())
+        found(&in_time(work).await.unwrap_err())
     };
 
     let ctx = Context::background().child();
@@ -226,11 +226,11 @@ async fn nine_different_operations_after_a_cancelled_one_are_well() {
     let before = bench.next_pid().await;
     for operation in 0..9 {
         let ctx = Context::background().with_timeout(SHORT / 3);
-        let ended = ctx.run(async {
+        let work = ctx.run(async {
             let client = bench.pool.get().await.unwrap();
             client.query(SLEEP, &[]).await
         });
-        assert!(in_time(ended).await.unwrap_err().is_deadline());
+        assert!(ended(in_time(work).await).is_deadline());
         let mut client = bench.get().await;
         in_time(well(operation, &mut client, &table)).await;
         assert_eq!(pid(&client).await, before, "operation {operation}");
@@ -304,11 +304,11 @@ async fn many_ends_at_once_leave_a_pool_that_serves() {
         let pool = bench.pool.clone();
         callers.spawn(async move {
             let ctx = Context::background().with_deadline(deadline);
-            let ended = ctx.run(async {
-                let client = pool.get().await.unwrap();
-                client.query(SLEEP, &[]).await
+            let work = ctx.try_run(async {
+                let client = pool.get().await?;
+                Ok::<_, Error>(client.query(SLEEP, &[]).await?)
             });
-            in_time(ended).await.unwrap_err()
+            found(&in_time(work).await.unwrap_err())
         });
     }
     for error in callers.join_all().await {

@@ -13,12 +13,13 @@ use super::{Bench, found, in_time, pid};
 
 /// How long the raced query sleeps, following the rounds before: shorter after
 /// one that was ended, longer after one that was not, so that it stays a race
-/// on any machine.
+/// on any machine. Steps are wide, so that some ends come well before the
+/// query's own and send a cancel, which a slow machine might not manage else.
 struct Pace(Duration);
 
 impl Pace {
     const LIMIT: Duration = Duration::from_millis(5);
-    const STEP: Duration = Duration::from_micros(100);
+    const STEP: Duration = Duration::from_micros(700);
 
     fn new() -> Pace {
         Pace(Pace::LIMIT / 2)

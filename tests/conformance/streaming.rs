@@ -13,7 +13,7 @@ use tokio_postgres::types::ToSql;
 use super::{Bench, LATE, SHORT, found, in_time, pid, works};
 
 /// More than all buffers between here and the server hold.
-const ENDLESS: &str = "SELECT repeat('x', 1000) FROM generate_series(1, 100000000)";
+const ENDLESS: &str = "SELECT generate_series(1, 100000000), repeat('x', 1000)";
 
 const NONE: [&(dyn ToSql + Sync); 0] = [];
 
@@ -51,7 +51,7 @@ async fn a_stream_under_run_ends_with_it() {
     let bench = Bench::pool(1).await;
     let before = bench.next_pid().await;
     let ctx = Context::background().with_timeout(SHORT);
-    let ended = ctx.try_run(async {
+    let work = ctx.try_run(async {
         let client = bench.pool.get().await?;
         let mut rows = pin!(client.query_raw(ENDLESS, NONE).await?);
         while let Some(row) = rows.next().await {
@@ -60,7 +60,7 @@ async fn a_stream_under_run_ends_with_it() {
         }
         Ok::<_, Error>(())
     });
-    assert!(found(&in_time(ended).await.unwrap_err()).is_deadline());
+    assert!(found(&in_time(work).await.unwrap_err()).is_deadline());
     assert_eq!(bench.next_pid().await, before);
     bench.wait_quiet(1).await;
 }

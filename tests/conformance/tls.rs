@@ -6,7 +6,7 @@ use pgdeadline_tests::proxy::Proxy;
 use pgdeadline_tests::server::{DATABASE, PASSWORD, Server, USER};
 
 use super::query::ends_softly;
-use super::{Bench, SHORT, SLEEP, found, in_time};
+use super::{Bench, SHORT, SLEEP, ended, found, in_time};
 
 /// A connector over TLS to the shared server, by whatever port.
 pub(crate) fn tls(server: &Server, port: u16, options: &str) -> ConnectorBuilder {
@@ -44,18 +44,18 @@ async fn a_query_over_tls_ends_at_its_deadline_whichever_way_that_was_given() {
         assert!(is_encrypted(&bench).await, "{options}");
 
         let ctx = Context::background().with_timeout(SHORT);
-        let ended = ctx.run(async {
+        let work = ctx.run(async {
             let client = bench.pool.get().await.unwrap();
             client.query(SLEEP, &[]).await
         });
-        ends_softly(&bench, in_time(ended).await.unwrap_err(), before).await;
+        ends_softly(&bench, ended(in_time(work).await), before).await;
 
         let ctx = Context::background().with_timeout(SHORT);
-        let ended = ctx.scope(async {
+        let work = ctx.scope(async {
             let client = bench.pool.get().await?;
             Ok::<_, Error>(client.query(SLEEP, &[]).await?)
         });
-        let error = in_time(ended).await.unwrap_err();
+        let error = in_time(work).await.unwrap_err();
         ends_softly(&bench, found(&error), before).await;
     }
 }
@@ -74,11 +74,11 @@ async fn the_cancel_of_a_session_over_tls_is_not_sent_in_the_clear() {
     let bench = Bench { server, name, pool };
     let before = bench.next_pid().await;
     let ctx = Context::background().with_timeout(SHORT);
-    let ended = ctx.run(async {
+    let work = ctx.run(async {
         let client = bench.pool.get().await.unwrap();
         client.query(SLEEP, &[]).await
     });
-    ends_softly(&bench, in_time(ended).await.unwrap_err(), before).await;
+    ends_softly(&bench, ended(in_time(work).await), before).await;
     assert_eq!(proxy.cancels(), 0);
 }
 
