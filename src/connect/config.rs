@@ -20,8 +20,8 @@ use crate::settings::Settings;
 /// Says what could not be read, and never repeats the string, which may hold a
 /// password.
 pub(super) fn parse(string: &str) -> Result<Config, Error> {
-    const EXPECTED: &str =
-        "expected postgres://user:password@host:port/database or \"host=... user=... dbname=...\"";
+    const EXPECTED: &str = "expected postgres://user:password@host:port/database or \
+         \"host=... user=... dbname=...\"";
     if string.trim().is_empty() {
         return Err(Error::config(format!(
             "the connection string is empty: {EXPECTED}"
@@ -50,7 +50,8 @@ pub(super) fn check(config: &Config, can_tls: bool) -> Result<(), Error> {
     let mode = config.get_ssl_mode();
     if mode == SslMode::Require && !can_tls {
         return Err(Error::config(
-            "sslmode=require, but the connector was given NoTls: give it a TLS implementation, or change sslmode",
+            "sslmode=require, but the connector was given NoTls: give it a TLS \
+             implementation, or change sslmode",
         ));
     }
     if mode == SslMode::Prefer && can_tls && config.get_ssl_negotiation() == SslNegotiation::Direct
@@ -63,12 +64,14 @@ pub(super) fn check(config: &Config, can_tls: bool) -> Result<(), Error> {
         && (mode == SslMode::Disable || !can_tls)
     {
         return Err(Error::config(
-            "channel_binding=require needs TLS: set sslmode=require and give the connector a TLS implementation",
+            "channel_binding=require needs TLS: set sslmode=require and give the connector \
+             a TLS implementation",
         ));
     }
     if config.get_connect_timeout() == Some(&Duration::ZERO) {
         return Err(Error::config(
-            "connect_timeout is zero: no address could be connected to; leave it unset for none",
+            "connect_timeout is zero: no address could be connected to; leave it \
+             unset for none",
         ));
     }
     Ok(())
@@ -80,7 +83,8 @@ pub(super) fn check_settings(settings: &Settings) -> Result<(), Error> {
         Duration::from_millis(10)..=Duration::from_secs(60);
     if settings.grace.is_zero() {
         return Err(Error::config(
-            "grace is zero: no session could become clean after an end; give it 10 ms to 60 s (default 2 s)",
+            "grace is zero: no session could become clean after an end; give it 10 ms to 60 \
+             s (default 2 s)",
         ));
     }
     if !GRACE.contains(&settings.grace) {
@@ -201,8 +205,8 @@ mod tests {
 
     #[test]
     fn settings_that_could_not_work_are_refused() {
-        let zero = Duration::ZERO;
-        let table: [(&str, fn(&mut Settings)); 8] = [
+        type Change = fn(&mut Settings);
+        let table: [(&str, Change); 8] = [
             ("grace is zero", |s| s.grace = Duration::ZERO),
             ("grace is 9ms", |s| s.grace = Duration::from_millis(9)),
             ("grace is 61s", |s| s.grace = Duration::from_secs(61)),
@@ -224,14 +228,16 @@ mod tests {
         }
         let mut settings = Settings::default();
         check_settings(&settings).unwrap();
-        (settings.grace, settings.checkout_wait) = (Duration::from_millis(10), zero);
+        settings.grace = Duration::from_millis(10);
+        settings.checkout_wait = Duration::ZERO;
         check_settings(&settings).unwrap();
     }
 
     #[test]
     fn socket_options_are_those_of_the_configuration() {
         let config = parse(
-            "host=h keepalives_idle=7 keepalives_interval=2 keepalives_retries=3 tcp_user_timeout=9",
+            "host=h keepalives_idle=7 keepalives_interval=2 keepalives_retries=3 \
+             tcp_user_timeout=9",
         )
         .unwrap();
         let options = socket_options(&config);

@@ -30,7 +30,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn from_source(self, source: impl Into<BoxError>) -> Failure {
+    pub(super) fn because(self, source: impl Into<BoxError>) -> Failure {
         Failure {
             source: Some(source.into()),
             ..self
@@ -44,12 +44,13 @@ impl Failure {
                 ": is PostgreSQL running there, and listening on this address?"
             }
             io::ErrorKind::NotFound => {
-                ": is PostgreSQL running, with this directory among its unix_socket_directories?"
+                ": is PostgreSQL running, with this directory among its \
+                 unix_socket_directories?"
             }
             io::ErrorKind::PermissionDenied => ": may this user use it?",
             _ => "",
         };
-        Failure::new(Phase::Connect, format!("{address}: {error}{advice}")).from_source(error)
+        Failure::new(Phase::Connect, format!("{address}: {error}{advice}")).because(error)
     }
 
     /// A phase that took longer than it was given.
@@ -62,7 +63,7 @@ impl Failure {
             _ => "the connection was not made",
         };
         Failure::new(phase, format!("{what} within {time:?}"))
-            .from_source(io::Error::from(io::ErrorKind::TimedOut))
+            .because(io::Error::from(io::ErrorKind::TimedOut))
     }
 
     /// Says where it happened, unless it does.

@@ -41,7 +41,8 @@ impl Greeting {
             // The postmaster, when it can't fork, sends a bare text after the
             // letter, in every version.
             _ if tag == b'E' => Err(invalid(
-                "the server could not start a process for this connection (its own log says why)"
+                "the server could not start a process for this connection (its own log \
+                 says why)"
                     .into(),
             )),
             _ => Err(self.not_postgres()),
@@ -51,7 +52,8 @@ impl Greeting {
     fn not_postgres(&self) -> io::Error {
         let seen = self.header.get(..self.seen).unwrap_or_default();
         invalid(format!(
-            "this is not a PostgreSQL server: its answer begins with \"{}\"; check host and port",
+            "this is not a PostgreSQL server: its answer begins with \"{}\"; check \
+             host and port",
             seen.escape_ascii()
         ))
     }

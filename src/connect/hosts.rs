@@ -49,7 +49,8 @@ impl Host {
         }
         if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
             return Err(Error::config(format!(
-                "host has {} entries and hostaddr {}: give one hostaddr a host, or leave it out",
+                "host has {} entries and hostaddr {}: give one hostaddr a host, or \
+                 leave it out",
                 names.len(),
                 addresses.len(),
             )));

@@ -59,7 +59,7 @@ pub(super) async fn ask(provider: &dyn Provide) -> Result<Config, Error> {
             Phase::Outside,
             format!("the configuration provider failed: {}", chain(&*error)),
         )
-        .from_source(error)
+        .because(error)
         .into_error()
     })
 }

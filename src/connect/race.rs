@@ -134,7 +134,7 @@ mod tests {
     async fn rule_1_each_has_a_head_start_of_one_step() {
         let (outcome, took, began) = run(&[NEVER, NEVER, (10, Ok(()))]).await;
         assert_eq!(outcome.winner, Some((2, 2)));
-        assert_eq!(began, [0 * MS, STEP, 2 * STEP]);
+        assert_eq!(began, [Duration::ZERO, STEP, 2 * STEP]);
         assert_eq!(took, 2 * STEP + 10 * MS);
         assert_eq!(outcome.left, [0, 1]);
         assert!(outcome.failed.is_empty());
@@ -152,7 +152,7 @@ mod tests {
     async fn rule_2_a_failure_starts_the_next_at_once() {
         let (outcome, took, began) = run(&[(5, Err(())), (5, Err(())), (5, Ok(()))]).await;
         assert_eq!(outcome.winner, Some((2, 2)));
-        assert_eq!(began, [0 * MS, 5 * MS, 10 * MS]);
+        assert_eq!(began, [Duration::ZERO, 5 * MS, 10 * MS]);
         assert_eq!(took, 15 * MS);
         assert_eq!(
             outcome.failed.iter().map(|f| f.0).collect::<Vec<_>>(),
@@ -163,7 +163,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rule_2_the_step_begins_anew_after_a_failure() {
         let (_, _, began) = run(&[(100, Err(())), NEVER, (1, Ok(()))]).await;
-        assert_eq!(began, [0 * MS, 100 * MS, 100 * MS + STEP]);
+        assert_eq!(began, [Duration::ZERO, 100 * MS, 100 * MS + STEP]);
     }
 
     #[tokio::test(start_paused = true)]

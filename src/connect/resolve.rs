@@ -22,9 +22,12 @@ pub(super) async fn resolve(
     let mut addresses = dial.resolve(name.to_owned(), port).await.map_err(|error| {
         Failure::new(
             Phase::Resolve,
-            format!("the host name {name:?} could not be looked up ({error}): check its spelling and the DNS"),
+            format!(
+                "the host name {name:?} could not be looked up ({error}): check its \
+                 spelling and the DNS"
+            ),
         )
-        .from_source(error)
+        .because(error)
     })?;
     if addresses.is_empty() {
         return Err(Failure::new(

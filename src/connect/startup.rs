@@ -171,7 +171,7 @@ async fn drive<T>(
 fn closed(error: Option<Error>) -> Failure {
     let text = "the server closed the connection before it was ready";
     match error {
-        Some(error) => Failure::new(Phase::StartUp, format!("{text}: {error}")).from_source(error),
+        Some(error) => Failure::new(Phase::StartUp, format!("{text}: {error}")).because(error),
         None => Failure::new(Phase::StartUp, text),
     }
 }
@@ -182,7 +182,9 @@ fn refused(error: tokio_postgres::Error) -> Failure {
         Some(db) => {
             let advice = match *db.code() {
                 SqlState::INVALID_PASSWORD => ": check user and password",
-                SqlState::INVALID_AUTHORIZATION_SPECIFICATION => ": check the user, and pg_hba.conf on the server",
+                SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+                    ": check the user, and pg_hba.conf on the server"
+                }
                 SqlState::TOO_MANY_CONNECTIONS => ": use a smaller pool, or raise max_connections",
                 _ => "",
             };
@@ -193,9 +195,11 @@ fn refused(error: tokio_postgres::Error) -> Failure {
             )
         }
         None if error.is_closed() => {
-            "the server closed the connection during start-up: is this a PostgreSQL server, and is it up?".into()
+            "the server closed the connection during start-up: is this a PostgreSQL server, \
+             and is it up?"
+                .into()
         }
         None => format!("the start-up failed: {}", chain(&error)),
     };
-    Failure::new(Phase::StartUp, text).from_source(error)
+    Failure::new(Phase::StartUp, text).because(error)
 }

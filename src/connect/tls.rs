@@ -62,21 +62,34 @@ pub(super) async fn negotiate(
             Answer::Unwilling if wanted.mode == SslMode::Prefer => {
                 return Ok(Transport::plain(stream)); // rule 2
             }
+            Answer::Unwilling if wanted.unix => {
+                return Err(failure(
+                    "sslmode=require, but PostgreSQL has no TLS on Unix sockets: change \
+                     sslmode, or connect by TCP",
+                ));
+            }
             Answer::Unwilling => {
                 return Err(failure(
-                    "the server does not offer TLS, which sslmode=require asks for: switch ssl on there, or change sslmode",
+                    "the server does not offer TLS, which sslmode=require asks for: switch \
+                     ssl on there, or change sslmode",
                 ));
             }
         }
     }
     let Some(name) = &wanted.name else {
         return Err(failure(
-            "TLS needs the server's name to check its certificate: set host beside hostaddr, or sslmode=disable",
+            "TLS needs the server's name to check its certificate: set host beside \
+             hostaddr, or sslmode=disable",
         ));
     };
     let deadlines = stream.deadlines();
     let io = tls.connect(name, stream).await.map_err(|error| {
-        failure(format!("the TLS handshake failed: {}", chain(&*error))).from_source(error)
+        let advice = match wanted.negotiation {
+            SslNegotiation::Direct => " (sslnegotiation=direct needs PostgreSQL 17 or later)",
+            _ => "",
+        };
+        let text = format!("the TLS handshake failed: {}{advice}", chain(&*error));
+        failure(text).because(error)
     })?;
     Ok(Transport::tls(io, deadlines))
 }
@@ -98,17 +111,24 @@ async fn ask(stream: &mut Stream) -> Result<Answer, Failure> {
         Ok(b'N') => Ok(Answer::Unwilling),
         // Rule 3.
         Ok(b'E') => Err(failure(
-            "the server answered the request for TLS with an error; its log says which (often too many connections)",
+            "the server answered the request for TLS with an error; its log says which \
+             (often too many connections)",
         )),
         Ok(byte) => Err(failure(format!(
-            "this is not a PostgreSQL server: it answered the request for TLS with \"{}\"; check host and port",
+            "this is not a PostgreSQL server: it answered the request for TLS with \"{}\"; \
+             check host and port",
             byte.escape_ascii()
         ))),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(failure(
-            "the server closed the connection when it was asked for TLS: is this a PostgreSQL server, and is it up?",
+            "the server closed the connection when it was asked for TLS: is this a \
+             PostgreSQL server, and is it up?",
         )
-        .from_source(error)),
-        Err(error) => Err(failure(format!("the connection broke when TLS was asked for: {error}")).from_source(error)),
+        .because(error)),
+        Err(error) => Err(failure(format!(
+            "the connection broke when TLS was asked \
+             for: {error}"
+        ))
+        .because(error)),
     }
 }
 

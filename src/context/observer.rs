@@ -48,7 +48,10 @@ impl Progress {
 
     /// Nobody below is bound, so nobody can tell what the future did: it may
     /// have asked a client that was bound elsewhere.
-    pub(crate) const UNKNOWN: Progress = Progress { sent: None, ..Progress::OUTSIDE };
+    pub(crate) const UNKNOWN: Progress = Progress {
+        sent: None,
+        ..Progress::OUTSIDE
+    };
 
     /// In a phase in which no request can have been sent yet.
     pub(crate) const fn before_request(phase: Phase) -> Progress {

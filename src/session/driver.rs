@@ -42,6 +42,8 @@ pub struct Connection {
     waker: Waker,
     timer: Option<Pin<Box<Sleep>>>,
     span: Span,
+    /// The session is closed, and the client is being told.
+    closing: bool,
     done: bool,
 }
 
@@ -59,6 +61,7 @@ impl Connection {
             postgres: Box::new(postgres),
             timer: None,
             span,
+            closing: false,
             done: false,
         }
     }
@@ -92,6 +95,17 @@ impl Connection {
                     );
                 }
                 return Poll::Ready(message);
+            }
+            let closed = shared.lock().error().cloned();
+            if let Some(error) = closed {
+                // The client has one more poll to take up what it was told
+                // before. It may never look again while a reader holds it up,
+                // so it ends here, which tells everybody.
+                if !std::mem::replace(&mut self.closing, true) {
+                    continue;
+                }
+                self.close(&shared, Some(&error));
+                return Poll::Ready(Some(Err(error)));
             }
             let again = match shared.lock().poll_drive(cx) {
                 Ok(again) => again,

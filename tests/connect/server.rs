@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Serves every connection in the same way, until the test's runtime ends.
-pub async fn listen<H, F>(handle: H) -> SocketAddr
+pub(crate) async fn listen<H, F>(handle: H) -> SocketAddr
 where
     H: Fn(TcpStream) -> F + Send + 'static,
     F: Future<Output = io::Result<()>> + Send + 'static,
@@ -25,7 +25,7 @@ where
 
 /// An address that accepts nothing and refuses nothing: a listener whose queue
 /// is full. It stays so while the returned sockets live.
-pub fn black_hole() -> (SocketAddr, Vec<socket2::Socket>) {
+pub(crate) fn black_hole() -> (SocketAddr, Vec<socket2::Socket>) {
     let new = || {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
@@ -48,7 +48,7 @@ pub fn black_hole() -> (SocketAddr, Vec<socket2::Socket>) {
 }
 
 /// Reads SSLRequest and answers it.
-pub async fn answer_ssl_request(stream: &mut TcpStream, answer: u8) -> io::Result<()> {
+pub(crate) async fn answer_ssl_request(stream: &mut TcpStream, answer: u8) -> io::Result<()> {
     let mut request = [0; 8];
     stream.read_exact(&mut request).await?;
     assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47], "SSLRequest");
@@ -56,7 +56,7 @@ pub async fn answer_ssl_request(stream: &mut TcpStream, answer: u8) -> io::Resul
 }
 
 /// Reads the start-up message.
-pub async fn read_start_up(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+pub(crate) async fn read_start_up(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let length = stream.read_u32().await?;
     let mut body = vec![0; length as usize - 4];
     stream.read_exact(&mut body).await?;
@@ -64,13 +64,19 @@ pub async fn read_start_up(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<
 }
 
 /// Reads one message: its tag and its body.
-pub async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, Vec<u8>)> {
+pub(crate) async fn read_message(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<(u8, Vec<u8>)> {
     let tag = stream.read_u8().await?;
     Ok((tag, read_start_up(stream).await?))
 }
 
 /// Sends one message.
-pub async fn send(stream: &mut (impl AsyncWrite + Unpin), tag: u8, body: &[u8]) -> io::Result<()> {
+pub(crate) async fn send(
+    stream: &mut (impl AsyncWrite + Unpin),
+    tag: u8,
+    body: &[u8],
+) -> io::Result<()> {
     let mut message = vec![tag];
     message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
     message.extend(body);
@@ -79,7 +85,7 @@ pub async fn send(stream: &mut (impl AsyncWrite + Unpin), tag: u8, body: &[u8]) 
 }
 
 /// Lets anybody in, then waits for him to leave.
-pub async fn welcome(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+pub(crate) async fn welcome(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     read_start_up(&mut stream).await?;
     send(&mut stream, b'R', &[0; 4]).await?;
     send(&mut stream, b'K', &[0, 0, 0, 1, 0, 0, 0, 2]).await?;
@@ -88,12 +94,12 @@ pub async fn welcome(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Res
 }
 
 /// An ErrorResponse's body.
-pub fn error_response(code: &str, message: &str) -> Vec<u8> {
+pub(crate) fn error_response(code: &str, message: &str) -> Vec<u8> {
     format!("SFATAL\0VFATAL\0C{code}\0M{message}\0\0").into_bytes()
 }
 
 /// Reads whatever comes.
-pub async fn until_closed(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
+pub(crate) async fn until_closed(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
     while stream.read(&mut [0; 256]).await? > 0 {}
     Ok(())
 }

@@ -16,14 +16,14 @@ use crate::server::*;
 use crate::{LONG, SHORT, failing};
 
 /// A server's certificate for `localhost`, and a client that trusts it.
-pub struct Identity {
-    pub certificate: CertificateDer<'static>,
-    pub acceptor: TlsAcceptor,
-    pub client: MakeRustls,
+pub(crate) struct Identity {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) client: MakeRustls,
 }
 
 impl Identity {
-    pub fn new(algorithm: &'static SignatureAlgorithm) -> Identity {
+    pub(crate) fn new(algorithm: &'static SignatureAlgorithm) -> Identity {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let certificate = params.self_signed(&key).unwrap().der().clone();
@@ -62,7 +62,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// A connector to a server that calls itself `localhost`.
-pub fn connector(address: SocketAddr, options: &str, client: &MakeRustls) -> Connector {
+pub(crate) fn connector(address: SocketAddr, options: &str, client: &MakeRustls) -> Connector {
     let port = address.port();
     let config = format!("host=localhost hostaddr=127.0.0.1 port={port} user=me {options}");
     Connector::from_url(&config, client.clone()).unwrap()
@@ -270,7 +270,10 @@ async fn tokio_postgres_itself_can_use_it_too() {
     let identity = identity();
     let (address, agreed) = server(&identity, Negotiation::Classic).await;
     let port = address.port();
-    let config = format!("host=localhost hostaddr=127.0.0.1 port={port} user=me sslmode=require");
+    let config = format!(
+        "host=localhost hostaddr=127.0.0.1 port={port} user=me \
+         sslmode=require"
+    );
     let connected = tokio_postgres::connect(&config, identity.client).await;
     assert!(connected.is_ok());
     assert_eq!(agreed.lock().unwrap().len(), 1);

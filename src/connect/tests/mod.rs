@@ -58,6 +58,8 @@ struct Network(Arc<Mutex<State>>);
 struct State {
     names: HashMap<String, Vec<SocketAddr>>,
     servers: HashMap<SocketAddr, Conduct>,
+    /// What every Unix socket does.
+    unix: Option<Conduct>,
     dialled: Vec<Address>,
     resolved: usize,
     open: usize,
@@ -116,7 +118,7 @@ impl Dial for Network {
         state.dialled.push(to.clone());
         let conduct = match &to {
             Address::Tcp(to) => state.servers.get(to).copied(),
-            Address::Unix(_) => None,
+            Address::Unix(_) => state.unix,
         };
         state.open += 1;
         let open = Open(self.clone());

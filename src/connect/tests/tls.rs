@@ -82,9 +82,10 @@ impl AsyncWrite for FakeStream {
     }
 }
 
-/// Connects to 10.0.0.1; the text of the error, if there is one.
+/// Connects to 10.0.0.1 or a Unix socket; the text of the error, if there is one.
 async fn connect(conduct: Conduct, config: &str) -> Result<(), String> {
     let network = Network::new(&[("10.0.0.1:5432", conduct)]);
+    network.state().unix = Some(conduct);
     let connector = network.tls_connector(&format!("{config} user=me"));
     let result = connector.connect(&Context::background()).await.map(drop);
     nothing_is_open(&network).await;
@@ -179,6 +180,9 @@ async fn a_server_of_another_kind_is_named_as_one() {
 async fn direct_asks_nothing_and_shakes_hands_at_once() {
     let config = format!("{REQUIRE} sslnegotiation=direct");
     connect(Conduct::Greets(b"T"), &config).await.unwrap();
+
+    let error = connect(Conduct::Closes, &config).await.unwrap_err();
+    assert!(error.contains("needs PostgreSQL 17"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,4 +201,12 @@ async fn without_a_name_tls_is_refused_and_plain_is_not() {
             assert!(error.contains(text), "{error}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unix_socket_is_not_asked_for_tls_and_can_not_have_it() {
+    connect(SERVES, "host=/run/pg").await.unwrap();
+    let peer_says_no = Conduct::AnswersTls(b"N");
+    let error = connect(peer_says_no, "host=/run/pg sslmode=require").await;
+    assert!(error.unwrap_err().contains("no TLS on Unix sockets"));
 }

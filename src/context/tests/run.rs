@@ -16,7 +16,9 @@ async fn run_returns_at_the_deadline_and_says_so() {
     assert_eq!(start.elapsed(), 200 * MS);
     assert!(error.is_deadline() && !error.is_inherited());
     assert_eq!(error.phase(), Some(Phase::Outside));
-    assert!(error.is_retry_safe());
+    // What the future did, nobody can tell.
+    assert_eq!(error.was_sent(), None);
+    assert!(!error.is_retry_safe());
 }
 
 #[test]

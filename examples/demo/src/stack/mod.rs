@@ -1,7 +1,6 @@
 //! The two stacks, and how work is ended on each.
 
 mod bare;
-#[cfg(feature = "with-pgdeadline")]
 mod pgdeadline;
 
 use std::future::Future;
@@ -114,10 +113,4 @@ impl Outcome {
             Err(error) => Outcome::Failed(format!("{error:#}")),
         }
     }
-}
-
-#[cfg(not(feature = "with-pgdeadline"))]
-mod pgdeadline {
-    //! Stands in until the door is there.
-    pub(super) use super::bare::{pool, run_until};
 }
