@@ -83,8 +83,12 @@ impl Machine {
     /// A check-out, or an operation that borrowed the client, is over.
     pub(crate) fn handle_released(&mut self, id: LeaseId, now: Instant) {
         if self.leases.check_out_id() != id {
+            // What it has queued and nobody has seen yet is known by its wake;
+            // what comes without one may be the caller's next request, which
+            // must not be told of an end that is not its own. The next
+            // operation begins only after a poll.
             self.mark += 1;
-            self.leaving.push(id);
+            self.leases.end_exclusive(id);
         } else if !self.leases.released {
             self.leases.released = true;
             self.mark += 1;
@@ -122,11 +126,6 @@ impl Machine {
     pub(crate) fn handle_polled(&mut self, mark: u64, now: Instant) {
         if self.polled < mark {
             self.polled = mark;
-            if self.is_polled() {
-                for id in std::mem::take(&mut self.leaving) {
-                    self.leases.end_exclusive(id);
-                }
-            }
             self.decide(now);
         }
     }

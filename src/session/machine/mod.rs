@@ -98,9 +98,6 @@ pub(crate) struct Machine {
     /// The check-out that is over was never ended, so nothing of it can be on
     /// its way but clean-up.
     quiet: bool,
-    /// Exclusive operations that are over, and keep their place until the
-    /// connection has been polled (rule 6).
-    leaving: Vec<LeaseId>,
     /// The request for which the sweep timer was started.
     sweeping: Option<u64>,
     client_gone: bool,
@@ -181,7 +178,6 @@ impl Machine {
             polled: 0,
             taken_up: true,
             quiet: true,
-            leaving: Vec::new(),
             sweeping: None,
             client_gone: false,
             retired: None,
