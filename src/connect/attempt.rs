@@ -33,9 +33,9 @@ pub(super) struct Attempt<'a> {
 }
 
 /// A transport that is ready for the start-up message.
-pub(crate) struct Established {
-    pub(crate) transport: Transport,
-    pub(crate) peer: Peer,
+struct Established {
+    transport: Transport,
+    peer: Peer,
 }
 
 impl Attempt<'_> {

@@ -62,6 +62,8 @@ impl Failure {
             Phase::StartUp => "the server did not finish authentication and start-up",
             _ => "the connection was not made",
         };
+        // What the clock and the timer add below a millisecond tells nothing.
+        let time = Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         Failure::new(phase, format!("{what} within {time:?}"))
             .because(io::Error::from(io::ErrorKind::TimedOut))
     }

@@ -25,16 +25,7 @@ impl Context {
     /// ```
     pub fn from_token(token: CancellationToken) -> Context {
         let context = Context::background();
-        let follower = Arc::new(Follower {
-            node: Arc::downgrade(&context.node),
-            cancelled: Mutex::new(Some(Box::pin(token.cancelled_owned()))),
-        });
-        // The context keeps the follower, and with it the place in the token's
-        // list of waiters; neither keeps the context.
-        let observer: Arc<dyn Observer> = follower.clone();
-        if context.observe(&observer, 0).is_ok() {
-            follower.look();
-        }
+        Follower::follow(&context, token);
         context
     }
 
@@ -89,6 +80,21 @@ struct Follower {
 }
 
 impl Follower {
+    /// The context keeps its follower, and with it the place in the token's
+    /// list of waiters. Neither of these keeps the context, or the follower.
+    fn follow(context: &Context, token: CancellationToken) -> Weak<Follower> {
+        let follower = Arc::new(Follower {
+            node: Arc::downgrade(&context.node),
+            cancelled: Mutex::new(Some(Box::pin(token.cancelled_owned()))),
+        });
+        let weak = Arc::downgrade(&follower);
+        let observer: Arc<dyn Observer> = follower.clone();
+        if context.observe(&observer, 0).is_ok() {
+            follower.look();
+        }
+        weak
+    }
+
     fn look(self: &Arc<Follower>) {
         let waker = Waker::from(Arc::new(Look(Arc::downgrade(self))));
         let mut cancelled = self
@@ -163,5 +169,21 @@ impl Observer for Leader {
 
     fn progress(&self, _key: u64) -> Option<Progress> {
         None
+    }
+}
+
+#[cfg(all(test, not(pgdeadline_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follower_goes_with_its_context_and_not_before() {
+        let token = CancellationToken::new();
+        let context = Context::background();
+        let follower = Follower::follow(&context, token.clone());
+        assert!(follower.upgrade().is_some());
+        drop(context);
+        assert!(follower.upgrade().is_none());
+        token.cancel();
     }
 }

@@ -1,7 +1,7 @@
 //! What a server's message is, and which of its bytes matter.
 //!
 //! Only four bodies are looked into, and of those only the first bytes:
-//! ReadyForQuery (transaction status), ErrorResponse (severity, SQLSTATE),
+//! ReadyForQuery (transaction status), ErrorResponse (severity),
 //! BackendKeyData and ParameterStatus (server version, at start-up).
 
 use super::framer::{Framer, Malformed, Piece, Prefix};
@@ -22,6 +22,11 @@ pub(crate) enum Status {
 }
 
 impl Status {
+    /// Is a transaction open, be it failed?
+    pub(crate) fn is_open(self) -> bool {
+        self != Status::Idle
+    }
+
     pub(crate) fn byte(self) -> u8 {
         match self {
             Status::Idle => b'I',
@@ -88,11 +93,6 @@ impl Backend {
         }
         Some(matches!(severity, Some(b"FATAL" | b"PANIC")))
     }
-
-    /// The SQLSTATE of the ErrorResponse that was just read.
-    pub(crate) fn sqlstate(&self) -> Option<[u8; 5]> {
-        field(self.body.get(), b'C')?.try_into().ok()
-    }
 }
 
 /// A field of an ErrorResponse, if all of it was kept.
@@ -108,7 +108,7 @@ fn field(mut body: &[u8], name: u8) -> Option<&[u8]> {
 }
 
 /// Room for a key of 256 bytes (protocol 3.2) behind its process id, and for
-/// severities in any language before the SQLSTATE.
+/// a severity in any language before the one that is not translated.
 const BODY: usize = 264;
 
 #[cfg(test)]
@@ -123,10 +123,9 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_severity_and_sqlstate() {
+    fn an_error_tells_its_severity() {
         let mut bytes = Vec::new();
         message::error_response(&mut bytes, "57014", "m", None);
-        assert_eq!(read(&bytes).sqlstate(), Some(*b"57014"));
         assert_eq!(read(&bytes).fatal(true), Some(false));
         assert_eq!(read(&bytes[..9]).fatal(false), None);
         let fatal = b"E\0\0\0\x1aSFATAL\0VFATAL\0C57P01\0\0";

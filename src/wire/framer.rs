@@ -86,14 +86,6 @@ impl Framer {
         }
     }
 
-    /// The same, as it will be once `bytes` have passed.
-    pub(crate) fn outstanding_after(&self, mut bytes: &[u8]) -> usize {
-        let mut ahead = *self;
-        // A length that is none stops the count; whoever passes it on notices.
-        while let Ok(Some(_)) = ahead.next(&mut bytes) {}
-        ahead.outstanding()
-    }
-
     fn body(&self) -> usize {
         // The header was checked when it was completed.
         body_length(self.header).unwrap_or(0)

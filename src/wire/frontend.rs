@@ -21,8 +21,6 @@ pub(crate) struct Run {
     pub(crate) kind: RunKind,
     /// How many bytes it is long.
     pub(crate) len: usize,
-    /// Does it hold the first byte of its message?
-    pub(crate) begins: bool,
     /// Does it hold the last byte of its message?
     pub(crate) ends: bool,
     /// What the statement in it says, as soon as that is known.
@@ -90,13 +88,9 @@ impl Frontend {
             return Ok(Run::new(RunKind::StartUp, 0));
         };
         if !head.is_full() {
-            let begins = head.get().is_empty();
             let len = head.push(input);
             *input = &input[len..];
-            let mut run = Run {
-                begins,
-                ..Run::new(RunKind::StartUp, len)
-            };
+            let mut run = Run::new(RunKind::StartUp, len);
             if let [a, b, c, d, e, f, g, h] = *head.get() {
                 let length = i32::from_be_bytes([a, b, c, d]);
                 *left = match usize::try_from(length) {
@@ -159,7 +153,6 @@ impl Frontend {
         Ok(Some(Run {
             kind,
             len: piece.raw.len(),
-            begins: piece.begins,
             ends: piece.ends,
             verb,
         }))
@@ -195,7 +188,6 @@ impl Run {
         Run {
             kind,
             len,
-            begins: false,
             ends: false,
             verb: None,
         }
@@ -227,9 +219,10 @@ mod tests {
             Frontend::new(),
             Vec::<(RunKind, usize, Option<Verb>)>::new(),
         );
+        let mut ended = true;
         for mut input in pieces.iter().copied() {
             while let Some(run) = front.next(&mut input)? {
-                if run.begins {
+                if std::mem::replace(&mut ended, run.ends) {
                     out.push((run.kind, 0, None));
                 }
                 let last = out.last_mut().unwrap();

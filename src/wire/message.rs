@@ -13,8 +13,6 @@ pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 
 /// SQLSTATE of work that was cancelled.
 pub(crate) const QUERY_CANCELED: &str = "57014";
-/// SQLSTATE of work that comes after an error inside a transaction.
-pub(crate) const IN_FAILED_TRANSACTION: &str = "25P02";
 
 /// To the client: ErrorResponse, severity ERROR.
 pub(crate) fn error_response(out: &mut Vec<u8>, code: &str, message: &str, detail: Option<&str>) {

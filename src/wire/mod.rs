@@ -22,3 +22,5 @@ pub(crate) mod ledger;
 pub(crate) mod message;
 pub(crate) mod request;
 pub(crate) mod statement;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -50,7 +50,8 @@ pub(crate) enum Kind {
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Class {
-    /// A Query whose text has not come whole.
+    /// Too little of it has come: a Query whose text is not whole, a Close
+    /// that may be the first of more.
     Undecided,
     /// The caller's work.
     Work,
@@ -90,10 +91,14 @@ pub(crate) enum CopyIn {
 pub(crate) enum Tail {
     /// Nothing of it was sent.
     No,
-    /// In the client's buffer, or partly written.
+    /// In the client's buffer, or CopyDone or CopyFail is written.
     Begun,
-    /// Its last byte is written: one more ReadyForQuery may come.
+    /// The first byte of its last message is written: nothing keeps the rest
+    /// from following, and in the extended protocol one more ReadyForQuery may
+    /// come.
     Written,
+    /// It stood before the request's own Sync, which ends both.
+    Inside,
 }
 
 impl Request {
@@ -127,6 +132,11 @@ impl Request {
         self.in_flight() && self.class == Class::Work
     }
 
+    /// The caller's, and neither refused nor over.
+    pub(crate) fn is_open_work(&self) -> bool {
+        self.class != Class::CleanUp && matches!(self.stage, Stage::Queued | Stage::InFlight)
+    }
+
     /// Some of it is written and some is not: nothing may come between.
     pub(crate) fn half_written(&self) -> bool {
         self.in_flight() && (self.unwritten > 0 || !self.synced)
@@ -140,7 +150,17 @@ impl Request {
 
     /// The server waits for COPY data that nobody has ended.
     pub(crate) fn waits_for_copy(&self) -> bool {
-        self.in_flight() && self.copy == CopyIn::Open && self.tail == Tail::No && !self.copy_ended
+        self.in_flight()
+            && self.synced
+            && self.copy == CopyIn::Open
+            && self.tail == Tail::No
+            && !self.copy_ended
+    }
+
+    /// Is it, for all that is known, a COPY FROM STDIN that is not over? What
+    /// is written behind one could not be told from it if a fence is needed.
+    pub(crate) fn copies_in(&self) -> bool {
+        self.in_flight() && (self.copy != CopyIn::No || self.tail != Tail::No)
     }
 
     /// Does the next ReadyForQuery end it?
@@ -151,7 +171,7 @@ impl Request {
             // The fence ends it.
             CopyIn::Failed => self.kind == Kind::Simple,
             // Failed before copy mode: one for each Sync that was written.
-            CopyIn::No => self.readies + 1 >= self.syncs(),
+            CopyIn::No => self.readies.saturating_add(1) >= self.syncs(),
         }
     }
 

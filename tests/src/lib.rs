@@ -27,3 +27,8 @@ pub mod scripted;
 pub mod server;
 
 pub use eventually::eventually;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use pgdeadline::dial::Address;
-use pgdeadline::{Connector, Context, Phase};
+use pgdeadline::{Connector, Context, EofProof, Phase};
 use pgdeadline_tests::scripted::{
     CancelAnswer, DialOutcome, Expect, Frontend, Net, STEP_BOUND, Script, message,
 };
@@ -153,8 +153,10 @@ async fn a_surprise_is_named_with_what_was_expected() {
             .expect(Expect::query("SELECT 1")),
     );
     let client = connect(&net).await;
-    let _ = client.batch_execute("SELECT 2").await;
+    // A client that is not answered is not to be waited for.
+    let query = tokio::spawn(async move { client.batch_execute("SELECT 2").await });
     let message = panic_of(played.finish()).await;
+    query.abort();
     assert_eq!(
         message,
         r#"expected Query "SELECT 1", got Query "SELECT 2""#
@@ -379,6 +381,8 @@ async fn tls_is_spoken_when_asked_for_and_at_once() {
 
 fn over(net: &Net) -> Connector {
     let builder = Connector::builder(net.config(), NoTls);
+    // Else it would ask the server, once, whether a pooler is in between.
+    let builder = builder.eof_proof(EofProof::Proof);
     builder.dial(net.clone()).build().unwrap()
 }
 

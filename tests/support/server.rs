@@ -141,51 +141,88 @@ async fn tls_is_under_the_tests_own_authority() {
     assert_eq!(session.peer_certificates().unwrap().len(), 1);
 }
 
-/// Says to the copy of this binary, that the test below runs, to hold a
-/// container until it is killed.
-const HOLD: &str = "PGDEADLINE_TESTS_HOLD_A_CONTAINER";
-
 #[tokio::test]
 async fn no_container_outlives_a_process_that_is_killed() {
     if std::env::var_os(HOLD).is_some() {
         let _server = Server::start(StartOptions::default()).await;
         std::future::pending::<()>().await;
     }
-    let mut copy = tokio::process::Command::new(std::env::current_exe().unwrap())
+    // With this the image is there, however long it took.
+    Server::shared().await;
+    let mut copy = copy_that_holds_a_container();
+    let pid = copy.id().unwrap();
+    eventually(START_BOUND, "the copy has a container", async || {
+        (!containers_of(pid).await.is_empty()).then_some(())
+    })
+    .await;
+    copy.kill().await.unwrap();
+    eventually(BOUND * 2, "its container is gone", async || {
+        containers_of(pid).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_dead_process_has_left_is_swept_by_the_next() {
+    Server::shared().await;
+    let (image, owner) = containers_of(std::process::id()).await.pop().unwrap();
+    // A process of this id that began at another time: it is no more.
+    let (process, _began) = owner.rsplit_once('/').unwrap();
+    let label = format!("{LABEL}={process}/1");
+    let id = docker(&["create", "--label", &label, &image]).await;
+    let is_there = async || {
+        docker(&["ps", "--all", "--no-trunc"])
+            .await
+            .contains(id.trim())
+    };
+    assert!(is_there().await);
+
+    let mut copy = copy_that_holds_a_container();
+    eventually(START_BOUND, "the left container is swept", async || {
+        (!is_there().await).then_some(())
+    })
+    .await;
+    copy.kill().await.unwrap();
+}
+
+/// Says to a copy of this binary to hold a container until it is killed.
+const HOLD: &str = "PGDEADLINE_TESTS_HOLD_A_CONTAINER";
+/// The label of every container here.
+const LABEL: &str = "pgdeadline-tests.owner";
+/// A process, a container, on a machine that does other things.
+const START_BOUND: Duration = Duration::from_secs(180);
+
+fn copy_that_holds_a_container() -> tokio::process::Child {
+    tokio::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
             "server::no_container_outlives_a_process_that_is_killed",
         ])
         .env(HOLD, "yes")
+        .stdout(std::process::Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .unwrap();
-    let pid = copy.id().unwrap();
-    let start_bound = Duration::from_secs(180);
-    eventually(start_bound, "the copy has a container", async || {
-        (containers_of(pid).await > 0).then_some(())
-    })
-    .await;
-    copy.kill().await.unwrap();
-    eventually(
-        Duration::from_secs(60),
-        "its container is gone",
-        async || (containers_of(pid).await == 0).then_some(()),
-    )
-    .await;
+        .unwrap()
 }
 
-/// How many containers have the label of this process.
-async fn containers_of(pid: u32) -> usize {
+/// Image and owner of the containers of a process.
+async fn containers_of(pid: u32) -> Vec<(String, String)> {
+    let format = format!(r#"{{{{.Image}}}} {{{{.Label "{LABEL}"}}}}"#);
+    let filter = format!("label={LABEL}");
+    let listing = docker(&["ps", "--all", "--filter", &filter, "--format", &format]).await;
+    let lines = listing.lines().filter_map(|line| line.split_once(' '));
+    lines
+        .filter(|(_, owner)| owner.contains(&format!("/{pid}/")))
+        .map(|(image, owner)| (image.into(), owner.into()))
+        .collect()
+}
+
+async fn docker(arguments: &[&str]) -> String {
     let output = tokio::process::Command::new("docker")
-        .args(["ps", "--all", "--filter", "label=pgdeadline-tests.owner"])
-        .args(["--format", r#"{{.Label "pgdeadline-tests.owner"}}"#])
+        .args(arguments)
         .output()
         .await
         .unwrap();
-    let owners = String::from_utf8(output.stdout).unwrap();
-    owners
-        .lines()
-        .filter(|owner| owner.contains(&format!("/{pid}/")))
-        .count()
+    assert!(output.status.success(), "docker {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }

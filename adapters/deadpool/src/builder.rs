@@ -153,13 +153,13 @@ impl Builder {
     /// it is bound only after your last hook.
     ///
     /// ```no_run
-    /// use deadpool_postgres::Hook;
+    /// use deadpool_postgres::{Hook, HookError};
     /// # fn example(builder: pgdeadline_deadpool::Builder) -> pgdeadline_deadpool::Builder {
     /// builder.configure(|pool| {
     ///     pool.post_create(Hook::async_fn(|client, _| {
     ///         Box::pin(async move {
-    ///             client.batch_execute("SET search_path = app").await?;
-    ///             Ok(())
+    ///             let set = client.batch_execute("SET search_path = app");
+    ///             set.await.map_err(HookError::Backend)
     ///         })
     ///     }))
     /// })

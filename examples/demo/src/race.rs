@@ -47,7 +47,7 @@ pub(crate) async fn run(rounds: usize, stage: &Stage, sent: &CancelsSent) -> Res
     while tally.rounds < rounds {
         tally.rounds += 1;
         let sent_before = sent.count();
-        let ended = match raced(&pool, pace.sleep).await {
+        let ended = match raced(&pool, pace.sleep(tally.rounds)).await {
             Outcome::Ended(_) => true,
             Outcome::Finished => false,
             Outcome::Failed(words) => {
@@ -107,22 +107,30 @@ fn is_cancelled(error: &anyhow::Error) -> bool {
         .any(|error| error.code() == Some(&SqlState::QUERY_CANCELED))
 }
 
-/// How long the raced query sleeps: shorter after a round that was ended,
-/// longer after one that was not, so that about half of them are.
+/// How long the raced query sleeps: spread round a middle, which follows the
+/// rounds before so that two in three are ended. Of those some are over before
+/// a cancel is dialled, most just about when it arrives, and a few long after.
 struct Pace {
-    sleep: Duration,
+    middle: Duration,
 }
 
 impl Pace {
     fn new() -> Pace {
-        Pace { sleep: LIMIT / 2 }
+        Pace { middle: LIMIT }
+    }
+
+    fn sleep(&self, round: usize) -> Duration {
+        // Multiples of the golden ratio fall evenly into the spread, and in no
+        // pattern.
+        let place = (round as f64 * 0.618_034).fract();
+        (self.middle + SPREAD.mul_f64(place)).saturating_sub(SPREAD / 2)
     }
 
     fn follow(&mut self, ended: bool) {
-        self.sleep = if ended {
-            self.sleep.saturating_sub(PACE)
+        self.middle = if ended {
+            self.middle.saturating_sub(PACE)
         } else {
-            (self.sleep + PACE).min(LIMIT * 2)
+            (self.middle + 2 * PACE).min(LIMIT * 3)
         };
     }
 }
@@ -190,6 +198,10 @@ const INNOCENT: &str = "SELECT pg_backend_pid() FROM pg_sleep(0.002)";
 
 /// The deadline: a few grains of tokio's timer.
 const LIMIT: Duration = Duration::from_millis(5);
+
+/// From the shortest to the longest of the sleeps round one middle: a few
+/// times what a cancel takes from its dial to its signal.
+const SPREAD: Duration = Duration::from_millis(8);
 
 /// Small against the spread of how long a round takes, so that rounds fall on
 /// either side at random and not in turn.
@@ -265,12 +277,22 @@ mod tests {
     #[test]
     fn the_pace_follows_the_rounds_and_stays_in_its_bounds() {
         let mut pace = Pace::new();
-        let first = pace.sleep;
+        let first = pace.middle;
         pace.follow(true);
-        assert!(pace.sleep < first);
+        assert!(pace.middle < first);
         (0..1_000).for_each(|_| pace.follow(true));
-        assert_eq!(pace.sleep, Duration::ZERO);
+        assert_eq!(pace.middle, Duration::ZERO);
         (0..1_000).for_each(|_| pace.follow(false));
-        assert_eq!(pace.sleep, LIMIT * 2);
+        assert_eq!(pace.middle, LIMIT * 3);
+    }
+
+    #[test]
+    fn the_sleeps_of_one_pace_are_spread_evenly_round_its_middle() {
+        let pace = Pace::new();
+        let shorter = (0..1_000)
+            .filter(|round| pace.sleep(*round) < pace.middle)
+            .count();
+        assert!((450..=550).contains(&shorter), "{shorter} of 1,000");
+        assert!((0..1_000).all(|round| pace.sleep(round) <= pace.middle + SPREAD / 2));
     }
 }

@@ -109,6 +109,21 @@ fn latest_observer_that_knows_is_asked() {
 }
 
 #[test]
+fn latest_of_equal_registrations_is_taken_off() {
+    let ctx = Context::background().child();
+    let phase = || ctx.node.progress().map(|progress| progress.phase);
+    let (_, oldest) = Recorder::new();
+    let (_, twice) = Recorder::in_phase(Phase::Connect);
+    let (_, between) = Recorder::in_phase(Phase::Read);
+    for observer in [&oldest, &twice, &between, &twice] {
+        ctx.observe(observer, 0).unwrap();
+    }
+    assert_eq!(phase(), Some(Phase::Connect));
+    ctx.unobserve(&twice, 0);
+    assert_eq!(phase(), Some(Phase::Read));
+}
+
+#[test]
 fn phase_is_told_while_its_guard_lives() {
     let ctx = Context::background().child();
     let waiting = ctx.enter_phase(Phase::PoolWait);

@@ -122,3 +122,19 @@ async fn timekeeper_that_expires_a_descendant_ends_the_ancestor_whose_deadline_i
     assert_eq!(end_of(&ctx).unwrap(), "deadline passed");
     assert_eq!(end_of(&child).unwrap(), "outer context's deadline passed");
 }
+
+/// Its waiters are gone with the finish: nobody would be woken by it.
+#[tokio::test(start_paused = true)]
+async fn timekeeper_of_a_finished_context_does_not_count() {
+    let ctx = Context::background().with_timeout(100 * MS);
+    let finished = ctx.run(async { Context::current().unwrap() });
+    let finished = finished.await.unwrap();
+    finished.keep_time();
+    let below = finished.child();
+    let (wakes, waker) = Wakes::new();
+    let mut ended = pin!(below.ended());
+    assert!(poll(ended.as_mut(), &waker).is_pending());
+    advance(100 * MS).await;
+    assert_eq!(wakes.count(), 1);
+    assert!(poll(ended.as_mut(), &waker).is_ready());
+}

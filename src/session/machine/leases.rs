@@ -129,10 +129,6 @@ impl Leases {
         self.stack.first().copied().unwrap_or(LeaseId(0))
     }
 
-    pub(crate) fn is_base(&self, id: LeaseId) -> bool {
-        self.stack.contains(&id)
-    }
-
     /// Takes an exclusive operation, and what stands upon it, off the stack.
     pub(crate) fn end_exclusive(&mut self, id: LeaseId) {
         if let Some(at) = self.stack.iter().skip(1).position(|each| *each == id) {
@@ -160,6 +156,11 @@ impl Leases {
     pub(crate) fn ended(&self, id: LeaseId) -> bool {
         self.get(id)
             .is_none_or(|lease| matches!(lease.state, LeaseState::Ended(_)))
+    }
+
+    /// Has any lease ended that something still depends on?
+    pub(crate) fn any_ended(&self) -> bool {
+        self.all.iter().any(|lease| lease.state != LeaseState::Live)
     }
 
     /// The earliest deadline of a lease that lives.

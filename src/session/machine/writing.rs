@@ -39,11 +39,11 @@ impl Machine {
         let (mut write, mut wait, mut fail, mut drop) = (0, false, false, None);
         for part in self.ledger.parts() {
             match self.part_fate(part, write > 0) {
-                PartFate::Write(len) => {
-                    write += len;
-                    if len < part.len {
-                        break;
-                    }
+                PartFate::Write => write += part.len,
+                // What comes behind is judged anew at the boundary.
+                PartFate::Finish(rest) => {
+                    write += rest;
+                    break;
                 }
                 PartFate::Drop => {
                     drop = (write == 0).then_some(*part);
@@ -92,13 +92,13 @@ impl Machine {
 
     fn part_fate(&self, part: &Part, behind: bool) -> PartFate {
         match part.kind {
-            PartKind::StartUp => PartFate::Write(part.len),
+            PartKind::StartUp => PartFate::Write,
             PartKind::Terminate if self.holds() => PartFate::Hold,
-            PartKind::Terminate => PartFate::Write(part.len),
+            PartKind::Terminate => PartFate::Write,
             PartKind::CopyData | PartKind::CopyEnd | PartKind::CopySync => {
                 match self.ledger.copy_fate(part) {
-                    CopyFate::Write => PartFate::Write(part.len),
-                    CopyFate::Finish(rest) => PartFate::Write(rest.min(part.len)),
+                    CopyFate::Write => PartFate::Write,
+                    CopyFate::Finish(rest) => PartFate::Finish(rest.min(part.len)),
                     CopyFate::Drop => PartFate::Drop,
                 }
             }
@@ -107,10 +107,10 @@ impl Machine {
                     return PartFate::Drop;
                 };
                 match request.stage {
-                    Stage::InFlight => PartFate::Write(part.len),
+                    Stage::InFlight => PartFate::Write,
                     Stage::Refused | Stage::Done => PartFate::Drop,
                     Stage::Queued => match self.verdict(request, behind) {
-                        Verdict::Write => PartFate::Write(part.len),
+                        Verdict::Write => PartFate::Write,
                         Verdict::Refuse => PartFate::Drop,
                         Verdict::Hold => PartFate::Hold,
                         Verdict::FailFirst => PartFate::FailFirst,
@@ -126,7 +126,7 @@ impl Machine {
         match request.class {
             Class::Undecided => Verdict::Hold,
             Class::Work if ended => Verdict::Refuse,
-            _ if self.holds() => Verdict::Hold,
+            _ if self.holds() || self.ledger.copies_in() => Verdict::Hold,
             // Alone: a cancel of what is before it could hit it, and a cancel
             // of what is behind it would have to wait.
             Class::CleanUp if behind || self.ledger.any_in_flight() => Verdict::Hold,
@@ -181,7 +181,9 @@ impl Machine {
 }
 
 enum PartFate {
-    Write(usize),
+    Write,
+    /// Only the rest of the message that has begun.
+    Finish(usize),
     Drop,
     Hold,
     FailFirst,

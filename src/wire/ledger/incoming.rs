@@ -1,6 +1,6 @@
 //! From the server to the client: passed, dropped, or put in by the session.
 
-use super::{CopyIn, Ledger, Own, Request, Stage};
+use super::{CopyIn, Kind, Ledger, Own, Request, Stage, Tail};
 use crate::wire::backend::Status;
 use crate::wire::framer::{Malformed, Piece};
 use crate::wire::message;
@@ -35,12 +35,18 @@ impl Ledger {
         mut bytes: &[u8],
         mut up: Option<&mut Vec<u8>>,
     ) -> Result<(), Malformed> {
-        while self.negotiations > 0 && !bytes.is_empty() {
+        while let (1.., Some((&answer, rest))) = (self.negotiations, bytes.split_first()) {
+            // A server too old to know the request answers with an
+            // ErrorResponse, and says no more.
+            if answer == b'E' {
+                self.negotiations = 0;
+                break;
+            }
             self.negotiations -= 1;
             if let Some(up) = up.as_deref_mut() {
-                up.push(bytes[0]);
+                up.push(answer);
             }
-            bytes = &bytes[1..];
+            bytes = rest;
         }
         while let Some(piece) = self.backend.next(&mut bytes)? {
             if piece.begins {
@@ -48,6 +54,10 @@ impl Ledger {
                 if self.fate == Fate::Pass {
                     self.note_passed(piece.tag);
                 }
+                debug_assert!(
+                    up.is_some() || self.fate == Fate::Pass,
+                    "wants_filter said no"
+                );
             }
             let was = self.fate;
             if self.fate == Fate::Undecided {
@@ -171,7 +181,8 @@ impl Ledger {
                 let mut opens = false;
                 if let Some(request) = self.answering_mut() {
                     request.copy = CopyIn::Open;
-                    opens = request.tail == super::Tail::No;
+                    // Before its own Sync the client can't forget it anyway.
+                    opens = request.synced && request.tail == Tail::No;
                 }
                 self.client_copies |= opens;
             }
@@ -179,7 +190,13 @@ impl Ledger {
                 if let Some(request) = self.answering_mut() {
                     request.failed = true;
                     if request.copy == CopyIn::Open {
-                        request.copy = CopyIn::Failed;
+                        // A Sync that is still to come is read after the
+                        // error: there is nothing to doubt.
+                        request.copy = if request.synced {
+                            CopyIn::Failed
+                        } else {
+                            CopyIn::No
+                        };
                     }
                 }
             }
@@ -230,16 +247,17 @@ impl Ledger {
                 Stage::Refused if request.synced && request.unwritten == 0 => {}
                 _ => break,
             }
-            if !request.error_up {
-                text(request, up);
-            }
-            // A COMMIT that failed has ended its transaction all the same.
-            self.client = match (self.client, request.verb) {
-                (Status::Idle, _) | (_, Verb::Commit) => Status::Idle,
-                _ => Status::Failed,
-            };
-            let ready = !request.ready_up;
-            if ready {
+            // One whose ReadyForQuery has gone up is over for the client.
+            if !request.ready_up {
+                if !request.error_up {
+                    text(request, up);
+                }
+                // A COMMIT that failed has ended its transaction all the same.
+                let commit = request.verb == Verb::Commit && request.kind == Kind::Simple;
+                self.client = match self.client {
+                    Status::InTransaction | Status::Failed if !commit => Status::Failed,
+                    _ => Status::Idle,
+                };
                 message::ready_for_query(up, self.client.byte());
             }
             let request = &mut self.requests[index];

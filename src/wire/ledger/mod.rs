@@ -194,6 +194,12 @@ impl Ledger {
             && self.parts.is_empty()
             && self.own.is_none()
             && !self.client_copies
+            && self.writer.at_boundary()
+    }
+
+    /// Is a COPY FROM STDIN in flight, or what may become one?
+    pub(crate) fn copies_in(&self) -> bool {
+        self.requests.iter().any(Request::copies_in)
     }
 
     /// Is the client inside a COPY FROM STDIN that it has not ended?
@@ -241,10 +247,14 @@ impl Ledger {
         Some(request.kind)
     }
 
-    /// The oldest request whose COPY the server waits for.
-    pub(crate) fn waiting_copy(&self) -> Option<(u64, &Request)> {
+    /// The oldest request whose COPY the server waits for, and whether its
+    /// client has left it: has begun another request without ending the COPY.
+    /// (A `simple_query` of tokio-postgres does, to which CopyInResponse is an
+    /// error.)
+    pub(crate) fn waiting_copy(&self) -> Option<(u64, &Request, bool)> {
         let index = self.requests.iter().position(Request::waits_for_copy)?;
-        Some((self.first + index as u64, &self.requests[index]))
+        let left = index + 1 < self.requests.len();
+        Some((self.first + index as u64, &self.requests[index], left))
     }
 
     /// Refuses a request of which no byte was written: its bytes are dropped,

@@ -65,35 +65,45 @@ impl Ledger {
                 });
             }
             RunKind::Terminate => (PartKind::Terminate, 0),
-            RunKind::CopyData => (PartKind::CopyData, last),
-            RunKind::CopyEnd => (PartKind::CopyEnd, last),
+            RunKind::CopyData if self.open.is_none() => (PartKind::CopyData, last),
+            RunKind::CopyEnd if self.open.is_none() => (PartKind::CopyEnd, last),
             RunKind::Sync if self.tail_sync_due => (PartKind::CopySync, last),
-            RunKind::Simple | RunKind::Close | RunKind::Extended | RunKind::Sync => {
+            RunKind::Simple
+            | RunKind::Close
+            | RunKind::Extended
+            | RunKind::Sync
+            | RunKind::CopyData
+            | RunKind::CopyEnd => {
                 let number = match self.open {
                     Some(number) => number,
-                    None => {
-                        let (kind, class) = match run.kind {
-                            RunKind::Simple => (Kind::Simple, Class::Undecided),
-                            // Provisional for Close: what follows decides.
-                            RunKind::Close | RunKind::Sync => (Kind::Extended, Class::CleanUp),
-                            _ => (Kind::Extended, Class::Work),
-                        };
-                        let number = self.push(lease(), kind, class);
-                        self.last = Some((number, kind));
-                        self.open = Some(number);
-                        number
-                    }
+                    None => self.begin(run.kind, lease()),
                 };
                 (PartKind::Request, number)
             }
         })
     }
 
+    fn begin(&mut self, kind: RunKind, lease: LeaseId) -> u64 {
+        let kind = match kind {
+            RunKind::Simple => Kind::Simple,
+            _ => Kind::Extended,
+        };
+        let number = self.push(lease, kind, Class::Undecided);
+        self.last = Some((number, kind));
+        self.open = Some(number);
+        // Whoever begins something else has left a COPY of the simple
+        // protocol, which needs no end after an error.
+        self.client_copies = false;
+        self.tail_sync_due = false;
+        number
+    }
+
     /// What the run says about its request.
     fn note(&mut self, run: &Run, kind: PartKind, number: u64) {
         match kind {
             PartKind::StartUp => {
-                self.negotiations += u8::from(run.kind == RunKind::Negotiation);
+                let more = u8::from(run.kind == RunKind::Negotiation);
+                self.negotiations = self.negotiations.saturating_add(more);
             }
             PartKind::Request => {
                 let closes = run.ends && matches!(run.kind, RunKind::Simple | RunKind::Sync);
@@ -106,14 +116,18 @@ impl Ledger {
                             request.verb
                         };
                     }
-                    match run.kind {
-                        RunKind::Simple => {
-                            if let Some(verb) = run.verb {
-                                request.class = Class::of(verb);
-                            }
-                        }
-                        RunKind::Extended => request.class = Class::Work,
-                        _ => {}
+                    let class = match run.kind {
+                        RunKind::Simple => run.verb.map(Class::of),
+                        // Close, and nothing but Close, before a Sync.
+                        RunKind::Sync => run.ends.then_some(Class::CleanUp),
+                        RunKind::Close => None,
+                        _ => Some(Class::Work),
+                    };
+                    if let (Class::Undecided, Some(class)) = (request.class, class) {
+                        request.class = class;
+                    }
+                    if run.kind == RunKind::CopyEnd {
+                        request.tail = Tail::Inside;
                     }
                     request.synced |= closes;
                 }
@@ -183,18 +197,11 @@ impl Ledger {
                         request.unwritten -= now.len();
                     }
                 }
-                PartKind::CopySync => {
-                    let ends = self.writer.outstanding_after(now) == 0;
-                    if let (true, Some(request)) = (ends, self.request_mut(part.request)) {
-                        request.tail = Tail::Written;
-                    }
-                }
-                PartKind::CopyEnd => {
-                    let simple = matches!(self.last, Some((_, Kind::Simple)));
-                    let ends = self.writer.outstanding_after(now) == 0;
-                    if let (true, Some(request)) = (simple && ends, self.request_mut(part.request))
-                    {
-                        request.tail = Tail::Written;
+                PartKind::CopyEnd | PartKind::CopySync => {
+                    if let Some(request) = self.request_mut(part.request) {
+                        if request.kind == Kind::Simple || part.kind == PartKind::CopySync {
+                            request.tail = Tail::Written;
+                        }
                     }
                 }
                 PartKind::CopyData | PartKind::Terminate => {}

@@ -1,0 +1,141 @@
+//! Connections that are lost, and state that is left in them.
+
+use pgdeadline::Context;
+use tokio::time::timeout;
+
+use super::{LONG, SHORT, SLEEP, Shared, pid};
+
+const SIZE: usize = 4;
+
+async fn all_pids(shared: &Shared) -> Vec<i32> {
+    let mut clients = Vec::new();
+    for _ in 0..SIZE {
+        clients.push(shared.pool.get().await.unwrap());
+    }
+    let mut pids = Vec::new();
+    for client in &clients {
+        pids.push(pid(client).await);
+    }
+    pids
+}
+
+#[tokio::test]
+async fn a_pool_that_lost_all_its_connections_at_once_serves_its_full_size() {
+    let shared = Shared::pool(SIZE).await;
+    let before = all_pids(&shared).await;
+    let admin = shared.server.admin().await;
+    for pid in &before {
+        admin
+            .execute("SELECT pg_terminate_backend($1)", &[pid])
+            .await
+            .unwrap();
+    }
+    for pid in &before {
+        shared.server.wait_gone(*pid, LONG).await;
+    }
+    pgdeadline_tests::eventually(LONG, "the pool serves again", async || {
+        // A client may have to be told by its first query.
+        let client = shared.pool.get().await.unwrap();
+        client.batch_execute("SELECT 1").await.ok()
+    })
+    .await;
+    let after = timeout(LONG, all_pids(&shared)).await.unwrap();
+    assert!(after.iter().all(|pid| !before.contains(pid)));
+    assert_eq!(shared.pool.status().size, SIZE);
+}
+
+#[tokio::test]
+async fn all_connections_lost_in_the_middle_of_work_are_replaced() {
+    let shared = Shared::pool(SIZE).await;
+    let before = all_pids(&shared).await;
+    let ctx = Context::background().with_timeout(LONG);
+    let mut working = tokio::task::JoinSet::new();
+    for _ in 0..SIZE {
+        let (pool, ctx) = (shared.pool.clone(), ctx.context().clone());
+        working.spawn(async move {
+            let client = ctx.scope(pool.get()).await.unwrap();
+            ctx.run(client.batch_execute(SLEEP)).await
+        });
+    }
+    for pid in &before {
+        shared.server.wait_state(*pid, "active", LONG).await;
+    }
+    let admin = shared.server.admin().await;
+    for pid in &before {
+        admin
+            .execute("SELECT pg_terminate_backend($1)", &[pid])
+            .await
+            .unwrap();
+    }
+    while let Some(worked) = working.join_next().await {
+        let error = worked.unwrap().expect("not the context").unwrap_err();
+        assert!(
+            pgdeadline::Error::find(&error).is_none_or(|e| !e.is_end()),
+            "{error}"
+        );
+    }
+    let after = timeout(LONG, all_pids(&shared)).await.unwrap();
+    assert!(after.iter().all(|pid| !before.contains(pid)));
+}
+
+#[tokio::test]
+async fn a_client_returned_inside_a_transaction_is_rolled_back() {
+    let shared = Shared::pool(1).await;
+    let admin = shared.server.admin().await;
+    let table = format!("left_open_{}", std::process::id());
+    admin
+        .batch_execute(&format!("CREATE TABLE {table} (n int)"))
+        .await
+        .unwrap();
+
+    let client = shared.pool.get().await.unwrap();
+    let before = pid(&client).await;
+    let insert = format!("BEGIN; INSERT INTO {table} VALUES (1)");
+    client.batch_execute(&insert).await.unwrap();
+    drop(client);
+
+    let client = shared.pool.get().await.unwrap();
+    assert_eq!(pid(&client).await, before);
+    let count = format!("SELECT count(*) FROM {table}");
+    assert_eq!(
+        client
+            .query_one(&count, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0),
+        0
+    );
+    client
+        .batch_execute(&format!("INSERT INTO {table} VALUES (2)"))
+        .await
+        .unwrap();
+    drop(client);
+    assert_eq!(
+        admin.query_one(&count, &[]).await.unwrap().get::<_, i64>(0),
+        1
+    );
+    admin
+        .batch_execute(&format!("DROP TABLE {table}"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_client_returned_inside_a_transaction_that_still_works_is_rolled_back_too() {
+    let shared = Shared::pool(1).await;
+    let client = shared.pool.get().await.unwrap();
+    let before = pid(&client).await;
+    client.batch_execute("BEGIN").await.unwrap();
+    assert!(timeout(SHORT, client.batch_execute(SLEEP)).await.is_err());
+    drop(client);
+    let client = shared.pool.get().await.unwrap();
+    let row = client
+        .query_one(
+            "SELECT pg_backend_pid(), now() = statement_timestamp()",
+            &[],
+        )
+        .await;
+    let row = row.unwrap();
+    assert_eq!(row.get::<_, i32>(0), before);
+    assert!(row.get::<_, bool>(1), "no transaction is open");
+}

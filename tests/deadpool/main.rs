@@ -1,0 +1,133 @@
+//! A stock deadpool pool on pgdeadline's connector.
+//!
+//! On real servers where it matters what PostgreSQL does; on scripted ones,
+//! under paused time, where it matters when.
+
+mod binding;
+mod ends;
+mod lost;
+mod patience;
+mod queue;
+mod recycling;
+mod setup;
+mod stock;
+mod sweep;
+mod within;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{Client, Pool};
+use pgdeadline::{Connector, ConnectorBuilder, EofProof, Error};
+use pgdeadline_deadpool::Builder;
+use pgdeadline_tests::scripted::{Frontend, Net, message};
+use pgdeadline_tests::server::Server;
+use tokio_postgres::NoTls;
+
+/// Longer than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A deadline that is meant to pass.
+const SHORT: Duration = Duration::from_millis(200);
+
+/// Runs until somebody cancels it.
+const SLEEP: &str = "SELECT pg_sleep(600)";
+
+/// A pool on the shared server.
+struct Shared {
+    server: &'static Server,
+    /// By what the server tells its backends from others.
+    name: String,
+    pool: Pool,
+}
+
+impl Shared {
+    async fn pool(size: usize) -> Shared {
+        Shared::pool_with(|builder| builder.max_size(size)).await
+    }
+
+    async fn pool_with(set: impl FnOnce(Builder) -> Builder) -> Shared {
+        let (server, name, connector) = Shared::connector().await;
+        let pool = set(Builder::new(connector.build().unwrap()))
+            .build()
+            .unwrap();
+        Shared { server, name, pool }
+    }
+
+    async fn connector() -> (&'static Server, String, ConnectorBuilder) {
+        let server = Server::shared().await;
+        let config = server.config();
+        let name = config.get_application_name().unwrap().to_owned();
+        (server, name, Connector::builder(config, NoTls))
+    }
+
+    /// Checks a client out, asks for its backend, and returns it.
+    async fn next_pid(&self) -> i32 {
+        pid(&self.pool.get().await.unwrap()).await
+    }
+
+    /// The processes of all backends there are.
+    async fn pids(&self) -> Vec<i32> {
+        let backends = self.server.backends(&self.name).await;
+        backends.into_iter().map(|backend| backend.pid).collect()
+    }
+}
+
+async fn pid(client: &Client) -> i32 {
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    row.unwrap().get(0)
+}
+
+/// The error of pgdeadline's that is found in another.
+fn found(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::find(error).unwrap_or_else(|| panic!("not pgdeadline's: {error:?}"))
+}
+
+/// A connector to a scripted server.
+fn scripted(net: &Net) -> ConnectorBuilder {
+    Connector::builder(net.config(), NoTls)
+        .dial(net.clone())
+        .eof_proof(EofProof::Proof)
+}
+
+/// A pool on a scripted server.
+fn scripted_pool(net: &Net, set: impl FnOnce(Builder) -> Builder) -> Pool {
+    let connector = scripted(net).build().unwrap();
+    set(Builder::new(connector)).build().unwrap()
+}
+
+/// A scripted server that answers every simple query, and notes it.
+#[derive(Clone, Default)]
+struct Obedient {
+    queries: Arc<Mutex<Vec<String>>>,
+}
+
+impl Obedient {
+    /// Lets in whoever dials, as process 1, 2, ...
+    fn serve(net: &Net) -> Obedient {
+        let server = Obedient::default();
+        let (net, this) = (net.clone(), server.clone());
+        tokio::spawn(async move {
+            for pid in 1.. {
+                let mut backend = net.backend().await;
+                let this = this.clone();
+                tokio::spawn(async move {
+                    backend.authenticate(pid, pid).await;
+                    while let Frontend::Query { query } = backend.read().await {
+                        let answer = match query.as_str() {
+                            "" => message::empty_query_response(),
+                            _ => message::command_complete("DONE"),
+                        };
+                        this.queries().push(query);
+                        backend.send([answer, message::ready_for_query(b'I')]).await;
+                    }
+                });
+            }
+        });
+        server
+    }
+
+    fn queries(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.queries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,202 @@
+//! What every test of this binary stands on: one client of a connector's, its
+//! session, and the server's side of it, on a network in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pgdeadline::dial::{Address, Dial, DialFuture, ResolveFuture, SocketOptions};
+use pgdeadline::{Connector, ConnectorBuilder, Context, EofProof, Error, Session};
+use pgdeadline_tests::scripted::{Backend, Expect, Message, Net, message};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Client, NoTls};
+
+pub const PID: i32 = 42;
+pub const KEY: i32 = 7;
+
+/// A statement that a server never ends by itself.
+pub const SLEEP: &str = "SELECT pg_sleep(30)";
+
+/// One client and everything about it. Tests take it apart.
+pub struct Stage {
+    pub net: Net,
+    pub connector: Connector,
+    pub client: Client,
+    pub session: Session,
+    pub backend: Backend,
+    /// The task that drives the connection.
+    pub connection: JoinHandle<Result<(), Error>>,
+}
+
+impl Stage {
+    /// With every setting at its default, but for the question whether EOF
+    /// proves anything: it does.
+    pub async fn new() -> Stage {
+        Stage::with(|builder| builder).await
+    }
+
+    /// With settings of its own.
+    pub async fn with(set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder) -> Stage {
+        Stage::on(Net::new(), set).await
+    }
+
+    /// On a network of its own.
+    pub async fn on(net: Net, set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder) -> Stage {
+        let connector = set(over(&net)).build().unwrap();
+        Stage::open(net, connector).await
+    }
+
+    /// One more connection of a connector's.
+    pub async fn open(net: Net, connector: Connector) -> Stage {
+        let context = Context::background();
+        let (connected, backend) = tokio::join!(connector.connect(&context), async {
+            let mut backend = net.backend().await;
+            backend.authenticate(PID, KEY).await;
+            backend
+        });
+        let (client, connection) = connected.unwrap();
+        Stage {
+            session: connection.session().clone(),
+            connection: tokio::spawn(connection),
+            net,
+            connector,
+            client,
+            backend,
+        }
+    }
+}
+
+/// A builder that dials the network and takes EOF for proof.
+pub fn over(net: &Net) -> ConnectorBuilder {
+    let builder = Connector::builder(net.config(), NoTls);
+    builder.dial(net.clone()).eof_proof(EofProof::Proof)
+}
+
+pub const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// A context that ends so many milliseconds from now.
+pub fn deadline(milliseconds: u64) -> pgdeadline::Guard {
+    Context::background().with_timeout(ms(milliseconds))
+}
+
+/// Paused time makes it exact, but for tokio's timers: their grain is 1 ms,
+/// and two may stand between cause and effect.
+#[track_caller]
+pub fn assert_at(began: Instant, expected: u64) {
+    let elapsed = began.elapsed();
+    assert!(
+        (ms(expected)..=ms(expected + 2)).contains(&elapsed),
+        "after {elapsed:?}, expected {expected} ms"
+    );
+}
+
+/// What the server says to a statement that it was made to cancel.
+pub fn canceled(status: u8) -> Message {
+    [
+        message::error("57014", "canceling statement due to user request"),
+        message::ready_for_query(status),
+    ]
+    .into()
+}
+
+/// What it says to a statement without rows.
+pub fn done(tag: &str, status: u8) -> Message {
+    [
+        message::command_complete(tag),
+        message::ready_for_query(status),
+    ]
+    .into()
+}
+
+/// What it says to a Query that has so many rows.
+pub fn rows(count: usize) -> Message {
+    [
+        message::row_description(&[("n", message::TEXT)]),
+        message::rows(count),
+        done(&format!("SELECT {count}"), b'I'),
+    ]
+    .into()
+}
+
+/// The error of this crate that a client was told.
+#[track_caller]
+pub fn told(error: tokio_postgres::Error) -> Error {
+    Error::find(&error).unwrap_or_else(|| panic!("not told by us: {error:?}"))
+}
+
+/// The server serves one more query of this client, and nothing comes between.
+pub async fn serves_on(client: &Client, backend: &mut Backend) {
+    let (answer, ()) = tokio::join!(client.simple_query("SELECT 'next'"), async {
+        backend.expect(Expect::query("SELECT 'next'")).await;
+        backend.send(rows(1)).await;
+    });
+    assert_eq!(answer.expect("an innocent query").len(), 3);
+}
+
+/// The server opens a transaction for this client.
+pub async fn begin(client: &Client, backend: &mut Backend) {
+    let (begun, ()) = tokio::join!(client.batch_execute("BEGIN"), async {
+        backend.expect(Expect::query("BEGIN")).await;
+        backend.send(done("BEGIN", b'T')).await;
+    });
+    begun.unwrap();
+}
+
+/// The session is checked in, and out again: it is clean.
+pub async fn is_clean(session: &Session) {
+    session.check_in();
+    session.check_out(None).await.expect("a clean session");
+}
+
+/// A task that answers every cancel with EOF at once, and counts them.
+pub fn answer_cancels(net: &Net) -> Arc<AtomicU64> {
+    let (net, count) = (net.clone(), Arc::new(AtomicU64::new(0)));
+    let counted = count.clone();
+    tokio::spawn(async move {
+        loop {
+            net.cancel().await.close();
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    count
+}
+
+/// A network on which every dial takes as long as it is told to.
+#[derive(Clone)]
+pub struct SlowDial {
+    net: Net,
+    milliseconds: Arc<AtomicU64>,
+}
+
+impl SlowDial {
+    pub fn new(net: &Net) -> SlowDial {
+        SlowDial {
+            net: net.clone(),
+            milliseconds: Arc::default(),
+        }
+    }
+
+    pub fn takes(&self, milliseconds: u64) {
+        self.milliseconds.store(milliseconds, Ordering::SeqCst);
+    }
+}
+
+impl Dial for SlowDial {
+    fn dial(&self, to: Address, options: SocketOptions) -> DialFuture {
+        let time = ms(self.milliseconds.load(Ordering::SeqCst));
+        let dial = self.net.dial(to, options);
+        Box::pin(async move {
+            if !time.is_zero() {
+                sleep(time).await;
+            }
+            dial.await
+        })
+    }
+
+    fn resolve(&self, name: String, port: u16) -> ResolveFuture {
+        self.net.resolve(name, port)
+    }
+}
