@@ -230,7 +230,11 @@ async fn a_pipeline_is_answered_in_the_clients_order() {
 
 #[tokio::test(start_paused = true)]
 async fn try_run_has_one_shape_whoever_noticed_first() {
-    let Stage { client, .. } = Stage::new().await;
+    let Stage {
+        client,
+        backend: _backend,
+        ..
+    } = Stage::new().await;
     // The session's own lease ends with the check-out's; run's end is told by
     // itself; both are this error.
     let ctx = deadline(200);

@@ -145,7 +145,7 @@ async fn a_dropped_transactions_rollback_is_written_alone_and_never_cancelled() 
             transaction.batch_execute(SLEEP).await
         }),
         async {
-            backend.expect(Expect::query("BEGIN")).await;
+            backend.expect(Expect::query("START TRANSACTION")).await;
             backend.send(done("BEGIN", b'T')).await;
             backend.expect(Expect::query(SLEEP)).await;
         }

@@ -138,7 +138,12 @@ async fn a_check_out_under_a_context_that_has_ended_answers_everything() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operation_on_a_check_out_that_has_ended_is_refused() {
-    let Stage { session, .. } = Stage::new().await;
+    let Stage {
+        session,
+        client: _client,
+        backend: _backend,
+        ..
+    } = Stage::new().await;
     let ctx = Context::background().child();
     session.check_in();
     session.check_out(Some(&ctx)).await.unwrap();

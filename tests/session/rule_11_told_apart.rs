@@ -99,7 +99,12 @@ async fn an_end_outside_the_database_sent_nothing() {
     assert_ne!(error.was_sent(), Some(true));
 
     // Bound, and before the first request.
-    let Stage { session, .. } = Stage::new().await;
+    let Stage {
+        session,
+        client: _client,
+        backend: _backend,
+        ..
+    } = Stage::new().await;
     let ctx = deadline(200);
     session.check_in();
     session.check_out(Some(&ctx)).await.unwrap();
