@@ -54,7 +54,7 @@ async fn under_a_context_that_has_ended_nothing_is_sent() {
         assert_eq!(error.was_sent(), Some(false), "{index}: {error}");
     }
     // Run does not even poll.
-    let error = ctx.run(client.batch_execute("SELECT 1")).await.unwrap_err();
+    let error = end_of(ctx.run(client.batch_execute("SELECT 1")).await);
     assert_eq!(error.was_sent(), Some(false), "{error}");
     // Nor is a connection dialled.
     let error = connector.connect(&ctx).await.err().unwrap();

@@ -167,7 +167,7 @@ async fn what_an_operation_queued_is_its_own_although_it_is_dropped() {
     {
         let operation = session.operation(&first).await.unwrap();
         // Queued in this poll, and dropped before the connection is polled.
-        let query = client.batch_execute(SLEEP);
+        let query = first.scope(client.batch_execute(SLEEP));
         assert!(futures_util::FutureExt::now_or_never(query).is_none());
         drop(operation);
     }
