@@ -155,7 +155,8 @@ impl Shared {
     /// The lease of a context that asks for something on this session, if it
     /// descends from the check-out's.
     fn lease_of(self: &Arc<Self>, core: &mut Core, context: &Context) -> Option<LeaseId> {
-        if let Some(lease) = core.bound.lease_of(context) {
+        let known = |lease| core.machine.knows(lease);
+        if let Some(lease) = core.bound.lease_of(context, known) {
             return Some(lease);
         }
         let base = core.machine.base();

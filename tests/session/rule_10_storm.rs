@@ -60,10 +60,10 @@ async fn a_cancel_whose_work_finished_while_it_waited_for_its_turn_is_not_sent()
     let connector = over(&net).cancel_dials(1).build().unwrap();
     let first = Stage::open(net.clone(), connector.clone()).await;
     let mut second = Stage::open(net.clone(), connector).await;
-    let ctx = deadline(200);
+    let (early, late) = (deadline(200), deadline(210));
     let (one, other) = tokio::join!(
-        ctx.run(first.client.batch_execute(SLEEP)),
-        ctx.run(second.client.batch_execute(SLEEP)),
+        early.run(first.client.batch_execute(SLEEP)),
+        late.run(second.client.batch_execute(SLEEP)),
     );
     assert!(end_of(one).is_deadline() && end_of(other).is_deadline());
     let cancel = net.cancel().await;
