@@ -155,7 +155,8 @@ impl Shared {
     /// The lease of a context that asks for something on this session, if it
     /// descends from the check-out's.
     fn lease_of(self: &Arc<Self>, core: &mut Core, context: &Context) -> Option<LeaseId> {
-        if let Some(lease) = core.bound.lease_of(context) {
+        let known = |lease| core.machine.knows(lease);
+        if let Some(lease) = core.bound.lease_of(context, known) {
             return Some(lease);
         }
         let base = core.machine.base();
@@ -193,7 +194,10 @@ impl Observer for Shared {
         core.bound.ended(lease, end, progress);
         let process_id = core.machine.facts().process_id;
         debug!(target: "pgdeadline", process_id, lease = lease.0, cause = %end, "context ended");
-        core.machine.handle_ended(lease, Instant::now());
+        let now = Instant::now();
+        core.machine.handle_ended(lease, now);
+        // At once: what the server says from now on comes too late (rule 13).
+        core.settle(now);
         let idle = core.is_idle();
         drop(core);
         if !idle {

@@ -1,6 +1,7 @@
 //! What every test of this binary stands on: one client of a connector's, its
 //! session, and the server's side of it, on a network in memory.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -125,6 +126,16 @@ pub fn rows(count: usize) -> Message {
 #[track_caller]
 pub fn told(error: tokio_postgres::Error) -> Error {
     Error::find(&error).unwrap_or_else(|| panic!("not told by us: {error:?}"))
+}
+
+/// The end that `run` tells of, or that the client was told in the same poll:
+/// whoever was first, it is the same end.
+#[track_caller]
+pub fn end_of<T: Debug>(result: Result<Result<T, tokio_postgres::Error>, Error>) -> Error {
+    match result {
+        Err(error) => error,
+        Ok(own) => told(own.expect_err("it should have ended")),
+    }
 }
 
 /// The server serves one more query of this client, and nothing comes between.

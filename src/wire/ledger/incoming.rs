@@ -220,7 +220,14 @@ impl Ledger {
                 }
                 self.sweep();
             }
-            None => self.own = None,
+            None => {
+                // Nothing of the transaction is left, so what was told as
+                // ended inside it has no more to fail.
+                if self.own == Some(Own::Rollback) {
+                    self.client = server;
+                }
+                self.own = None;
+            }
         }
         Ok(())
     }
