@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use pgdeadline::dial::Address;
-use pgdeadline::{Connector, Context, Phase};
+use pgdeadline::{Connector, Context, EofProof, Phase};
 use pgdeadline_tests::scripted::{
     CancelAnswer, DialOutcome, Expect, Frontend, Net, STEP_BOUND, Script, message,
 };
@@ -381,6 +381,8 @@ async fn tls_is_spoken_when_asked_for_and_at_once() {
 
 fn over(net: &Net) -> Connector {
     let builder = Connector::builder(net.config(), NoTls);
+    // Else it would ask the server, once, whether a pooler is in between.
+    let builder = builder.eof_proof(EofProof::Proof);
     builder.dial(net.clone()).build().unwrap()
 }
 

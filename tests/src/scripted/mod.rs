@@ -64,14 +64,17 @@
 //! A `Connector` dials it as well, since a [`Net`] is a `Dial`:
 //!
 //! ```
-//! use pgdeadline::{Connector, Context};
+//! use pgdeadline::{Connector, Context, EofProof};
 //! use pgdeadline_tests::scripted::{Net, Script};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let net = Net::new();
 //! let _played = net.serve(Script::new().authenticate(42, 7).wait_close());
-//! let connector = Connector::builder(net.config(), tokio_postgres::NoTls).dial(net.clone()).build()?;
+//! let connector = Connector::builder(net.config(), tokio_postgres::NoTls)
+//!     .dial(net.clone())
+//!     .eof_proof(EofProof::Proof) // else it asks the server, once, for its process id
+//!     .build()?;
 //! let (client, connection) = connector.connect(&Context::background()).await?;
 //! # drop((client, connection));
 //! # Ok(()) }
