@@ -3,6 +3,7 @@
 use super::{
     Instant, LeaseId, LeaseKind, LeaseState, Leases, Machine, Output, Request, Why, timers,
 };
+use crate::wire::backend::Status;
 
 impl Machine {
     /// A check-out begins on a session that [`is_clean`](Machine::is_clean),
@@ -13,6 +14,11 @@ impl Machine {
         has_context: bool,
         now: Instant,
     ) -> LeaseId {
+        if self.ledger.server_status() == Status::Idle {
+            // A transaction of the last holder's that was told as failed is
+            // rolled back; this one knows nothing of it.
+            self.ledger.begin_holder();
+        }
         let id = self.leases.check_out(deadline, has_context);
         self.quiet = true;
         self.decide(now);

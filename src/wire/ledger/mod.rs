@@ -140,6 +140,12 @@ impl Ledger {
         self.client
     }
 
+    /// Somebody else holds the client: what its last holder was told does not
+    /// concern him.
+    pub(crate) fn begin_holder(&mut self) {
+        self.client = self.server;
+    }
+
     /// All requests, oldest first.
     pub(crate) fn requests(&self) -> impl Iterator<Item = &Request> {
         self.requests.iter()
