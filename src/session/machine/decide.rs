@@ -75,7 +75,7 @@ impl Machine {
 
     /// A server that waits for COPY data does not act on a cancel: the session
     /// ends such a copy itself, and one that its client has left.
-    fn end_copies(&mut self) {
+    pub(super) fn end_copies(&mut self) {
         if self.spent() {
             return;
         }

@@ -202,3 +202,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
