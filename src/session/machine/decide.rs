@@ -53,6 +53,12 @@ impl Machine {
                     .start(Timer::Stall, now, self.settings.checkout_wait);
             }
         }
+        if self.draining {
+            let Machine { ledger, leases, .. } = self;
+            for request in ledger.requests_mut() {
+                request.ended |= request.works() && leases.ended(request.lease);
+            }
+        }
     }
 
     fn end_drain(&mut self) {

@@ -14,6 +14,7 @@ impl Machine {
         now: Instant,
     ) -> LeaseId {
         let id = self.leases.check_out(deadline, has_context);
+        self.ledger.change_holder();
         self.quiet = true;
         self.decide(now);
         id

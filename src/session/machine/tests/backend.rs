@@ -19,6 +19,7 @@ pub(super) enum Who {
 /// Random numbers from a seed (xorshift64*): the same on every machine.
 pub(super) struct Random(u64);
 
+#[derive(Debug)]
 pub(super) struct Backend {
     /// What was written to it, how much of that has arrived, and whose it is.
     input: Vec<u8>,
@@ -127,8 +128,31 @@ impl Backend {
             State::Idle | State::Gone => None,
         };
         state == Some(who)
-            || self.whose_input.iter().any(|(whose, _)| *whose == who)
+            || self.will_read(who)
             || self.whose_output.iter().any(|(whose, _)| *whose == who)
+    }
+
+    /// Is a message of this on its way that is not just data of a COPY? Where
+    /// no COPY is under way, that is passed over.
+    fn will_read(&self, who: Who) -> bool {
+        let (mut at, mut ends) = (0, 0);
+        let mut runs = self.whose_input.iter();
+        let mut whose = Who::Nobody;
+        while at < self.input.len() {
+            while ends <= at {
+                let run = runs.next().expect("whose bytes these are");
+                (whose, ends) = (run.0, ends + run.1);
+            }
+            let tag = self.input[at];
+            if whose == who && !matches!(tag, b'd' | b'c' | b'f') {
+                return true;
+            }
+            match first(&self.input[at..]) {
+                Some((_, _, rest)) => at = self.input.len() - rest.len(),
+                None => return false,
+            }
+        }
+        false
     }
 
     /// Is nothing on its way, in any direction?

@@ -181,7 +181,7 @@ fn check_out_or_in(world: &mut World) {
 /// clean by itself, without its grace.
 fn come_to_rest(world: &mut World) {
     world.held_up = false;
-    world.faults &= world.is_retired();
+    world.faults = false;
     world.release();
     let had_begun = world.pair.machine.timers.get(Timer::Grace).is_some();
     for _ in 0..LIMIT {
@@ -193,14 +193,15 @@ fn come_to_rest(world: &mut World) {
             assert!(called_for, "retired without a need: {why:?}");
             return;
         }
-        if world.pair.machine.is_clean() && world.backend.rests() {
+        if let_all_move(world) || world.is_retired() {
+            continue;
+        }
+        if world.pair.machine.is_clean() {
             return use_again(world);
         }
-        if !let_all_move(world) {
-            let due = world.pair.machine.poll_timeout();
-            let due = due.expect("no way to become clean");
-            world.pass(due - world.now().min(due));
-        }
+        let due = world.pair.machine.poll_timeout();
+        let due = due.expect("no way to become clean");
+        world.pass(due - world.now().min(due));
     }
     panic!("does not come to rest");
 }

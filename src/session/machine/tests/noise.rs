@@ -82,8 +82,22 @@ impl Line {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let up = self.machine.wants_filter().then_some(&mut self.up);
-        self.machine.handle_received(bytes, up, self.now)
+        if !self.machine.wants_filter() {
+            let taken = self.machine.handle_received(bytes, None, self.now)?;
+            assert_eq!(taken, bytes.len());
+            return Ok(());
+        }
+        let mut rest = bytes;
+        for _ in 0..1_000 {
+            let up = Some(&mut self.up);
+            let taken = self.machine.handle_received(rest, up, self.now)?;
+            rest = &rest[taken..];
+            self.settle();
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+        panic!("reads for ever: {:?}", self.machine);
     }
 
     fn settle(&mut self) {

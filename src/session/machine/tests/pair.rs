@@ -192,14 +192,23 @@ impl Pair {
     // ---- the server's side --------------------------------------------------
 
     pub(super) fn receive(&mut self, bytes: &[u8]) {
-        let taken = if self.machine.wants_filter() {
-            let up = Some(&mut self.up);
-            self.machine.handle_received(bytes, up, self.now)
-        } else {
+        const WELL: &str = "a server that speaks the protocol";
+        if !self.machine.wants_filter() {
             self.up.extend_from_slice(bytes);
-            self.machine.handle_received(bytes, None, self.now)
-        };
-        taken.expect("a server that speaks the protocol");
+            let taken = self.machine.handle_received(bytes, None, self.now);
+            assert_eq!(taken.expect(WELL), bytes.len());
+        } else {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let up = Some(&mut self.up);
+                let taken = self
+                    .machine
+                    .handle_received(rest, up, self.now)
+                    .expect(WELL);
+                rest = &rest[taken..];
+                self.settle();
+            }
+        }
         self.settle();
     }
 

@@ -167,6 +167,21 @@ fn rule_6_what_was_told_as_ended_fails_its_transaction_whatever_the_server_made_
 }
 
 #[test]
+fn rule_6_the_next_check_out_is_not_told_of_it() {
+    let (mut pair, lease) = in_transaction();
+    pair.send(&client::query("UPDATE one"));
+    pair.end(lease);
+    drain(&mut pair, b'E');
+    pair.release();
+    pair.poll();
+    assert_eq!((pair.got(), pair.heard()), ("QQ".into(), "EZ".into()));
+    pair.receive(&server::ready(b'I'));
+    pair.check_out();
+    pair.send(&client::query("UPDATE two"));
+    assert_eq!(pair.wire, client::query("UPDATE two"));
+}
+
+#[test]
 fn rule_6_the_owners_rollback_goes_out_without_that() {
     for text in ["ROLLBACK", "ROLLBACK TO sp"] {
         let (mut pair, _) = in_transaction();

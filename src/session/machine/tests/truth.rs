@@ -35,6 +35,11 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    /// Somebody else listens now, who was told nothing yet.
+    pub(super) fn change_holder(&mut self) {
+        self.failed = false;
+    }
+
     /// The client has taken up all that waited.
     pub(super) fn taken(&mut self) {
         self.listened = 0;
@@ -342,7 +347,7 @@ impl World {
         match why {
             // Whether that was called for, the end of a run tells.
             Retired::Grace | Retired::Stalled => {}
-            Retired::Unproven => assert!(self.faults, "retired without a fault"),
+            Retired::Unproven => assert!(self.broke_off, "retired without a fault"),
             Retired::NoProof | Retired::CleanUp | Retired::Protocol(_) => {
                 panic!("retired: {why:?}")
             }

@@ -11,7 +11,7 @@ use super::super::*;
 use super::backend::{Backend, Random, Who, request};
 use super::truth::{Heard, Verb};
 use super::{Did, Pair};
-use crate::wire::testing::client;
+use crate::wire::testing::{client, first};
 
 pub(super) struct World {
     pub(super) random: Random,
@@ -23,7 +23,7 @@ pub(super) struct World {
     /// What the client has queued and its connection not yet taken.
     queue: VecDeque<usize>,
     /// Whose bytes are in the client's write buffer.
-    segments: VecDeque<(usize, usize)>,
+    segments: VecDeque<Segment>,
     /// The copy that the connection is in: nothing else is taken meanwhile.
     sink: Option<Sink>,
     /// Of the requests that the connection took, those not answered.
@@ -41,8 +41,12 @@ pub(super) struct World {
     pub(super) attempts: Vec<(u32, Cancel)>,
     /// Signals of attempts that were closed or broke off before they came.
     pub(super) late_signals: usize,
+    /// Do attempts fail and break off, and has one broken off?
     pub(super) faults: bool,
+    pub(super) broke_off: bool,
     pub(super) heard: Heard,
+    /// A message of the session's own that is partly written.
+    own: Vec<u8>,
     trace: Vec<(&'static str, usize)>,
     seed: u64,
 }
@@ -91,6 +95,14 @@ pub(super) enum Cancel {
     Written(usize),
 }
 
+/// Bytes in the client's buffer: whose, and whether they are a COPY's data.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    whose: usize,
+    copied: bool,
+    len: usize,
+}
+
 /// A COPY's sender: what it has sent that the connection has not taken, and
 /// whether it has ended.
 struct Sink {
@@ -127,7 +139,9 @@ impl World {
             attempts: Vec::new(),
             late_signals: 0,
             faults: random.chance(10),
+            broke_off: false,
             heard: Heard::default(),
+            own: Vec::new(),
             trace: Vec::new(),
             seed,
             random,
@@ -185,6 +199,7 @@ impl World {
             .handle_check_out(deadline, bound, self.pair.now);
         let holder = self.hold(None, Some(lease), deadline, bound);
         self.check_out = Some(holder);
+        self.heard.change_holder();
         self.note("check-out", holder);
         self.look();
         if ended {
@@ -481,7 +496,7 @@ impl World {
             if let Some(sink) = &mut self.sink {
                 let sent = std::mem::take(&mut sink.sent);
                 let (request, ended) = (sink.request, sink.ended);
-                self.put(request, &sent);
+                self.put(request, true, &sent);
                 if !ended {
                     return;
                 }
@@ -492,13 +507,19 @@ impl World {
             };
             let bytes = std::mem::take(&mut self.requests[number].bytes);
             self.count(number);
-            self.put(number, &bytes);
+            self.put(number, false, &bytes);
             self.unanswered.push_back(number);
             if self.requests[number].copies {
+                // Its caller may be gone already, and its sender with it.
+                let ended = self.check_out.is_none();
                 self.sink = Some(Sink {
                     request: number,
-                    sent: Vec::new(),
-                    ended: false,
+                    sent: if ended {
+                        client::copy_fail()
+                    } else {
+                        Vec::new()
+                    },
+                    ended,
                 });
             }
         }
@@ -512,7 +533,10 @@ impl World {
             .iter()
             .rposition(|holder| holder.lease == Some(base));
         if self.requests[number].counts_as.is_none() {
-            self.requests[number].counts_as = whose;
+            // An operation that has finished keeps its place for a while.
+            let place = whose.filter(|whose| self.holders[*whose].finished);
+            let outer = place.and_then(|place| self.holders[place].parent);
+            self.requests[number].counts_as = outer.or(whose);
             let unbound = whose.is_none_or(|whose| {
                 let holder = &self.holders[whose];
                 !holder.bound || holder.finished
@@ -530,16 +554,17 @@ impl World {
         }
     }
 
-    fn put(&mut self, number: usize, bytes: &[u8]) {
+    fn put(&mut self, whose: usize, copied: bool, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.pair.buffer.extend_from_slice(bytes);
-            self.segments.push_back((number, bytes.len()));
+            let len = bytes.len();
+            self.segments.push_back(Segment { whose, copied, len });
         }
     }
 
     /// Is a part of it still in the client's buffer?
     pub(super) fn is_buffered(&self, number: usize) -> bool {
-        self.segments.iter().any(|(whose, _)| *whose == number)
+        self.segments.iter().any(|segment| segment.whose == number)
     }
 
     /// Does the client hold back nothing?
@@ -610,6 +635,7 @@ impl World {
             }
             Cancel::Written(sent) if fault => {
                 self.late_signals += 2 - sent;
+                self.broke_off = true;
                 self.attempts.remove(which);
                 self.pair.over(number, Outcome::BrokenOff);
             }
@@ -660,28 +686,31 @@ impl World {
     fn wrote(&mut self, len: usize) {
         let wire: Vec<u8> = self.pair.wire.drain(..len).collect();
         let mut from = 0;
-        for (number, len) in self.take_segments(len) {
-            if !std::mem::replace(&mut self.requests[number].written, true) {
-                self.assert_may_be_written(number);
+        for segment in self.take_segments(len) {
+            let Segment { whose, copied, len } = segment;
+            if !std::mem::replace(&mut self.requests[whose].written, true) {
+                self.assert_may_be_written(whose);
             }
-            self.backend
-                .write(Who::Request(number), &wire[from..from + len]);
+            // The rest of a message of a COPY that is over: nobody will look.
+            let late = copied && !self.backend.has(Who::Request(whose));
+            let who = if late {
+                Who::Nobody
+            } else {
+                Who::Request(whose)
+            };
+            self.backend.write(who, &wire[from..from + len]);
             from += len;
         }
     }
 
     fn wrote_own(&mut self, bytes: &[u8]) {
         self.pair.wire.drain(..bytes.len());
-        let mut rest = bytes;
-        while let Some((tag, body, behind)) = crate::wire::testing::first(rest) {
-            let message = &rest[..rest.len() - behind.len()];
-            rest = behind;
-            let _ = body;
-            let copy = self
-                .requests
-                .iter()
-                .rposition(|asked| asked.copies && asked.written);
-            let who = match (tag, copy) {
+        self.own.extend_from_slice(bytes);
+        while let Some((tag, _, behind)) = first(&self.own) {
+            let rest = behind.len();
+            let message: Vec<u8> = self.own.drain(..self.own.len() - rest).collect();
+            let copy = |asked: &Asked| asked.copies && asked.written;
+            let who = match (tag, self.requests.iter().rposition(copy)) {
                 // What ends a COPY is part of it.
                 ('f' | 'S', Some(copy)) => Who::Request(copy),
                 _ => {
@@ -689,20 +718,19 @@ impl World {
                     Who::Own
                 }
             };
-            self.backend.write(who, message);
+            self.backend.write(who, &message);
         }
-        assert!(rest.is_empty(), "the driver writes its own in one go here");
     }
 
-    fn take_segments(&mut self, mut len: usize) -> Vec<(usize, usize)> {
+    fn take_segments(&mut self, mut len: usize) -> Vec<Segment> {
         let mut taken = Vec::new();
         while len > 0 {
             let front = self.segments.front_mut().expect("bytes of the client's");
-            let now = front.1.min(len);
-            taken.push((front.0, now));
+            let now = front.len.min(len);
+            taken.push(Segment { len: now, ..*front });
             len -= now;
-            front.1 -= now;
-            if front.1 == 0 {
+            front.len -= now;
+            if front.len == 0 {
                 self.segments.pop_front();
             }
         }
@@ -719,9 +747,22 @@ impl Drop for World {
                 self.seed, self.seed
             );
             for (what, which) in &self.trace {
-                eprint!("{what} {which}; ");
+                match which {
+                    &usize::MAX => eprint!("{what} all; "),
+                    which => eprint!("{what} {which}; "),
+                }
             }
-            eprintln!("\n{:#?}\n{:?}", self.pair.machine, self.attempts);
+            for (number, asked) in self.requests.iter().enumerate() {
+                eprintln!("\n{number}: {asked:?}");
+            }
+            let machine = &self.pair.machine;
+            eprintln!("{:?}", self.backend);
+            eprintln!("{:?}\n{:?}", self.holders, self.attempts);
+            eprintln!("{:?}\n{:?}", machine.leases, machine.timers);
+            machine
+                .ledger
+                .requests()
+                .for_each(|request| eprintln!("{request:?}"));
         }
     }
 }
