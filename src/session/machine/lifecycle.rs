@@ -3,7 +3,6 @@
 use super::{
     Instant, LeaseId, LeaseKind, LeaseState, Leases, Machine, Output, Request, Why, timers,
 };
-use crate::wire::backend::Status;
 
 impl Machine {
     /// A check-out begins on a session that [`is_clean`](Machine::is_clean),
@@ -14,12 +13,8 @@ impl Machine {
         has_context: bool,
         now: Instant,
     ) -> LeaseId {
-        if self.ledger.server_status() == Status::Idle {
-            // A transaction of the last holder's that was told as failed is
-            // rolled back; this one knows nothing of it.
-            self.ledger.begin_holder();
-        }
         let id = self.leases.check_out(deadline, has_context);
+        self.ledger.change_holder();
         self.quiet = true;
         self.decide(now);
         id
@@ -74,13 +69,13 @@ impl Machine {
             return;
         }
         let until = lease.deadline.unwrap_or(bound);
+        // What comes later comes outside any context.
+        lease.has_context = false;
         if lease.kind == LeaseKind::Seen {
             lease.kind = LeaseKind::Detached;
             lease.deadline = Some(until);
         } else {
-            // What comes later on this check-out comes outside any context.
             lease.deadline = None;
-            lease.has_context = false;
             self.detach(until, |request, _| request.lease == id);
         }
         self.decide(now);

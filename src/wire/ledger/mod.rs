@@ -32,7 +32,6 @@ use super::backend::{Backend, Status};
 use super::framer::{Framer, Malformed};
 use super::frontend::Frontend;
 use super::request::{Class, CopyIn, Kind, LeaseId, Request, Stage, Tail};
-pub(crate) use incoming::Told;
 pub(crate) use outgoing::{CopyFate, Part, PartKind};
 
 /// See the [module](self).
@@ -140,9 +139,8 @@ impl Ledger {
         self.client
     }
 
-    /// Somebody else holds the client: what its last holder was told does not
-    /// concern him.
-    pub(crate) fn begin_holder(&mut self) {
+    /// The client has another holder, who was told nothing yet.
+    pub(crate) fn change_holder(&mut self) {
         self.client = self.server;
     }
 
