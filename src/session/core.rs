@@ -404,11 +404,6 @@ impl Core {
         self.up.is_empty() && self.machine.is_idle()
     }
 
-    /// Is everything that this lease's context was asked for over?
-    pub(super) fn lease_state(&self, lease: LeaseId) -> Option<LeaseState> {
-        self.machine.leases.get(lease).map(|lease| lease.state)
-    }
-
     fn closing(&self) -> io::Result<()> {
         match &self.closed {
             Some(error) => Err(error.clone().into()),
