@@ -15,8 +15,7 @@ async fn connect(network: &Network, config: &str) -> Connected {
 async fn error(network: &Network, config: &str) -> String {
     connect(network, config)
         .await
-        .err()
-        .expect("it can't connect")
+        .expect_err("it can't connect")
         .to_string()
 }
 
