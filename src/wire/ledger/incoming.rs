@@ -224,7 +224,7 @@ impl Ledger {
             None => {
                 // Nothing of the transaction is left, so what was told as
                 // ended inside it has no more to fail.
-                if self.own == Some(Own::Rollback) {
+                if self.own == Some(Own::Rollback) && server == Status::Idle {
                     self.client = server;
                 }
                 self.own = None;
