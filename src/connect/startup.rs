@@ -55,7 +55,18 @@ pub(super) async fn start_up(
         wanted => check_target(&client, &mut connection, wanted).await?,
     }
     prove_eof(connector, &client, &mut connection).await?;
+    listen(&mut connection).await?;
     Ok((client, connection))
+}
+
+/// Polls the connection once, so that the client's very first request wakes
+/// it: by that wake it is known whose the request is (rule 7).
+async fn listen(connection: &mut Connection) -> Result<(), Failure> {
+    let ended = poll_fn(|cx| Poll::Ready(Pin::new(&mut *connection).poll(cx))).await;
+    match ended {
+        Poll::Pending => Ok(()),
+        Poll::Ready(result) => Err(closed(result.err())),
+    }
 }
 
 /// Finds out, once a server, whether the EOF of a cancel proves anything

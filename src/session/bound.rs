@@ -19,11 +19,15 @@ struct Entry {
 }
 
 impl Bound {
-    /// The lease of a context that is bound already.
-    pub(crate) fn lease_of(&self, context: &Context) -> Option<LeaseId> {
+    /// The lease of a context that is bound already, if it is still `known`.
+    pub(crate) fn lease_of(
+        &self,
+        context: &Context,
+        known: impl Fn(LeaseId) -> bool,
+    ) -> Option<LeaseId> {
         self.0
             .iter()
-            .find(|entry| entry.context.id() == context.id())
+            .find(|entry| entry.context.id() == context.id() && known(entry.lease))
             .map(|entry| entry.lease)
     }
 

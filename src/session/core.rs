@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::attribution::{Attribution, Polled};
 use super::bound::Bound;
-use super::machine::{LeaseState, Machine, NextWrite, Why};
+use super::machine::{Machine, NextWrite, Why};
 use crate::connect::Transport;
 use crate::context::{Cause, End, Progress, Reason};
 use crate::error::{Error, Phase, response_texts};
@@ -159,7 +159,10 @@ impl Core {
                         .machine
                         .handle_received(&buf.filled()[before..], None, now);
                     self.settle(now);
-                    return Poll::Ready(result.map_err(|malformed| self.malformed(malformed)));
+                    return Poll::Ready(match result {
+                        Ok(_) => Ok(()),
+                        Err(malformed) => Err(self.malformed(malformed)),
+                    });
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.no_more(),
@@ -195,21 +198,19 @@ impl Core {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let now = Instant::now();
-        if let Some(fresh) = buf.get(self.scanned..) {
-            if !fresh.is_empty() {
-                // The tail of a COPY that stands before a request: its sink
-                // has woken, and nobody knows who else (rule 7).
-                if matches!(fresh[0], b'd' | b'c' | b'f')
-                    && self.machine.next_request() == self.first
-                {
-                    self.seen = None;
-                    self.first_is_out = false;
-                }
-                let scanned = self.machine.handle_queued(fresh, &mut self.seen, now);
-                scanned.map_err(|malformed| self.malformed(malformed))?;
-                self.scanned = buf.len();
-                self.settle(now);
+        if let Some(fresh) = buf.get(self.scanned..)
+            && !fresh.is_empty()
+        {
+            // The tail of a COPY that stands before a request: its sink
+            // has woken, and nobody knows who else (rule 7).
+            if matches!(fresh[0], b'd' | b'c' | b'f') && self.machine.next_request() == self.first {
+                self.seen = None;
+                self.first_is_out = false;
             }
+            let scanned = self.machine.handle_queued(fresh, &mut self.seen, now);
+            scanned.map_err(|malformed| self.malformed(malformed))?;
+            self.scanned = buf.len();
+            self.settle(now);
         }
         loop {
             if self.transport.is_none() {
@@ -271,10 +272,10 @@ impl Core {
                 break;
             }
         }
-        if let Some(transport) = &mut self.transport {
-            if self.machine.drains() {
-                let _ = Pin::new(transport).poll_flush(cx)?;
-            }
+        if let Some(transport) = &mut self.transport
+            && self.machine.drains()
+        {
+            let _ = Pin::new(transport).poll_flush(cx)?;
         }
         while self.transport.is_some() && self.machine.drains() && self.up.len() < UP_LIMIT {
             match self.poll_fill(cx)? {
@@ -313,10 +314,15 @@ impl Core {
             return Poll::Ready(Ok(false));
         }
         let now = Instant::now();
-        self.machine
-            .handle_received(buf.filled(), Some(&mut self.up), now)
-            .map_err(|malformed| self.malformed(malformed))?;
-        self.settle(now);
+        let mut rest = buf.filled();
+        while !rest.is_empty() {
+            let taken = self
+                .machine
+                .handle_received(rest, Some(&mut self.up), now)
+                .map_err(|malformed| self.malformed(malformed))?;
+            rest = &rest[taken..];
+            self.settle(now);
+        }
         Poll::Ready(Ok(true))
     }
 
@@ -394,11 +400,6 @@ impl Core {
     /// Does anything wait for the driver?
     pub(super) fn is_idle(&self) -> bool {
         self.up.is_empty() && self.machine.is_idle()
-    }
-
-    /// Is everything that this lease's context was asked for over?
-    pub(super) fn lease_state(&self, lease: LeaseId) -> Option<LeaseState> {
-        self.machine.leases.get(lease).map(|lease| lease.state)
     }
 
     fn closing(&self) -> io::Result<()> {

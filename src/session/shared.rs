@@ -141,11 +141,11 @@ impl Shared {
             _ => None,
         };
         let polled = core.end_poll();
-        if let Some((request, context)) = core.attribution.polled(note, polled) {
-            if let Some(lease) = self.lease_of(core, &context) {
-                core.machine
-                    .handle_attributed(request, lease, Instant::now());
-            }
+        if let Some((request, context)) = core.attribution.polled(note, polled)
+            && let Some(lease) = self.lease_of(core, &context)
+        {
+            core.machine
+                .handle_attributed(request, lease, Instant::now());
         }
         if let Some(context) = promised {
             context.leave_time();
@@ -153,17 +153,17 @@ impl Shared {
     }
 
     /// The lease of a context that asks for something on this session, if it
-    /// descends from the check-out's.
+    /// descends from the check-out's. That may be the child of a `run`, beside
+    /// which the caller has derived: its end ends all of the check-out.
     fn lease_of(self: &Arc<Self>, core: &mut Core, context: &Context) -> Option<LeaseId> {
-        if let Some(lease) = core.bound.lease_of(context) {
+        let known = |lease| core.machine.knows(lease);
+        if let Some(lease) = core.bound.lease_of(context, known) {
             return Some(lease);
         }
         let base = core.machine.base();
-        let descends = core
-            .bound
-            .context(base)
-            .is_none_or(|bound| context.is_descendant_of(bound));
-        descends.then(|| {
+        let bound = core.bound.context(base);
+        let under = bound.is_none_or(|bound| context.is_under(bound));
+        under.then(|| {
             let lease = core.machine.handle_seen(context.deadline());
             self.bind(core, lease, context);
             lease
@@ -193,7 +193,10 @@ impl Observer for Shared {
         core.bound.ended(lease, end, progress);
         let process_id = core.machine.facts().process_id;
         debug!(target: "pgdeadline", process_id, lease = lease.0, cause = %end, "context ended");
-        core.machine.handle_ended(lease, Instant::now());
+        let now = Instant::now();
+        core.machine.handle_ended(lease, now);
+        // At once: what the server says from now on comes too late (rule 13).
+        core.settle(now);
         let idle = core.is_idle();
         drop(core);
         if !idle {

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use pgdeadline::{Connector, Context, Phase};
+use pgdeadline::{Connector, Context, EofProof, Phase};
 use pgdeadline_tests::black_hole::BlackHole;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -168,7 +168,8 @@ async fn a_black_hole_is_left_for_the_next_host() {
     );
     let mut config: tokio_postgres::Config = hosts.parse().unwrap();
     config.connect_timeout(SHORT);
-    let connector = Connector::new(config, NoTls).unwrap();
+    let builder = Connector::builder(config, NoTls).eof_proof(EofProof::Proof);
+    let connector = builder.build().unwrap();
     let ctx = Context::background().with_timeout(LONG);
     connector.connect(&ctx).await.unwrap();
 }

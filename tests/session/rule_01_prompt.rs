@@ -18,7 +18,7 @@ async fn run_is_back_at_the_deadline_and_the_cancel_goes_out_at_once() {
         ..
     } = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    let error = ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    let error = end_of(ctx.run(client.batch_execute(SLEEP)).await);
     assert_at(began, 200);
     assert!(error.is_deadline() && !error.is_inherited(), "{error}");
     assert_eq!(
@@ -54,7 +54,7 @@ async fn run_is_back_at_once_when_cancelled() {
         // Whatever the server does.
         net.cancel().await.close();
     });
-    let error = result.unwrap_err();
+    let error = end_of(result);
     assert_at(began, 100);
     assert!(error.is_cancelled(), "{error}");
     assert_eq!(error.reason().unwrap().to_string(), "no longer wanted");
@@ -230,7 +230,11 @@ async fn a_pipeline_is_answered_in_the_clients_order() {
 
 #[tokio::test(start_paused = true)]
 async fn try_run_has_one_shape_whoever_noticed_first() {
-    let Stage { client, .. } = Stage::new().await;
+    let Stage {
+        client,
+        backend: _backend,
+        ..
+    } = Stage::new().await;
     // The session's own lease ends with the check-out's; run's end is told by
     // itself; both are this error.
     let ctx = deadline(200);

@@ -89,7 +89,7 @@ async fn run_is_back_in_time_although_a_message_has_begun() {
             .await;
     });
     assert_at(began, 200);
-    assert!(result.unwrap_err().is_deadline());
+    assert!(end_of(result).is_deadline());
     sleep(ms(20)).await;
     backend.send(row.rest(9)).await;
     backend.send(canceled(b'I')).await;

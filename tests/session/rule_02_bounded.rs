@@ -10,7 +10,7 @@ async fn ended_at_200(stage: Stage) -> (Instant, Stage) {
     let mut stage = stage;
     let (began, ctx) = (Instant::now(), deadline(200));
     let run = ctx.run(stage.client.batch_execute(SLEEP));
-    assert!(run.await.unwrap_err().is_deadline());
+    assert!(end_of(run.await).is_deadline());
     assert_at(began, 200);
     stage.backend.expect(Expect::query(SLEEP)).await;
     (began, stage)

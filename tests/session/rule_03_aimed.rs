@@ -14,7 +14,7 @@ async fn no_byte_of_a_later_request_goes_out_until_drained_and_the_attempt_over(
         ..
     } = Stage::new().await;
     let ctx = deadline(200);
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     let (next, ()) = tokio::join!(client.simple_query("SELECT 'later'"), async {
         let cancel = net.cancel().await;
@@ -38,7 +38,7 @@ async fn after_eof_a_later_request_still_waits_for_the_drain() {
         ..
     } = Stage::new().await;
     let ctx = deadline(200);
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     let (next, ()) = tokio::join!(client.simple_query("SELECT 'later'"), async {
         net.cancel().await.close();
@@ -63,7 +63,7 @@ async fn no_cancel_is_sent_when_the_work_finished_while_it_was_dialled() {
     } = Stage::on(net.clone(), |builder| builder.dial(dial.clone())).await;
     dial.takes(50);
     let (began, ctx) = (Instant::now(), deadline(200));
-    let error = ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    let error = end_of(ctx.run(client.batch_execute(SLEEP)).await);
     assert!(error.is_deadline(), "{error}");
     backend.expect(Expect::query(SLEEP)).await;
     sleep(ms(30)).await;
@@ -88,7 +88,7 @@ async fn a_cancel_that_connects_too_late_does_not_find_the_next_query() {
     } = Stage::on(net.clone(), |builder| builder.dial(dial.clone())).await;
     dial.takes(50);
     let ctx = deadline(200);
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     backend.send(rows(1)).await;
     // In flight while the dial connects, and innocent.
@@ -113,13 +113,13 @@ async fn the_dial_that_was_given_up_is_not_the_next_ends_dial() {
     } = Stage::on(net.clone(), |builder| builder.dial(dial.clone())).await;
     dial.takes(500);
     let first = deadline(200);
-    first.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(first.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     backend.send(rows(1)).await;
     // Ends while the first dial is under way, and dials anew.
     dial.takes(10);
     let second = deadline(100);
-    second.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(second.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     net.cancel().await.close();
     backend.send(canceled(b'I')).await;
@@ -145,12 +145,12 @@ async fn a_dropped_transactions_rollback_is_written_alone_and_never_cancelled() 
             transaction.batch_execute(SLEEP).await
         }),
         async {
-            backend.expect(Expect::query("BEGIN")).await;
+            backend.expect(Expect::query("START TRANSACTION")).await;
             backend.send(done("BEGIN", b'T')).await;
             backend.expect(Expect::query(SLEEP)).await;
         }
     );
-    assert!(result.unwrap_err().is_deadline());
+    assert!(end_of(result).is_deadline());
     // Dropped with the future, the transaction has queued its ROLLBACK.
     let cancel = net.cancel().await;
     backend.expect_silence(ms(100)).await;
@@ -187,7 +187,7 @@ async fn a_statements_close_is_written_although_its_context_has_ended() {
             backend.send(message::bind_complete()).await;
         }
     );
-    assert!(result.unwrap_err().is_deadline());
+    assert!(end_of(result).is_deadline());
     let cancel = net.cancel().await;
     backend.expect_silence(ms(50)).await;
     backend.send(canceled(b'I')).await;

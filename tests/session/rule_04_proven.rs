@@ -12,7 +12,7 @@ use crate::stage::*;
 /// Ends a query at 200 ms.
 async fn ended_at_200(client: &Client, backend: &mut Backend) {
     let ctx = deadline(200);
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
 }
 

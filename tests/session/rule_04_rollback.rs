@@ -93,7 +93,7 @@ async fn an_operations_end_leaves_its_callers_transaction_open_but_failed() {
     session.check_out(Some(&outer)).await.unwrap();
     begin(&client, &mut backend).await;
     let inner = outer.with_timeout(ms(200));
-    inner.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(inner.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     net.cancel().await.close();
     backend.send(canceled(b'E')).await;

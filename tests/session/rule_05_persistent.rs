@@ -14,7 +14,7 @@ async fn a_lost_signal_is_sent_again_with_back_off_until_the_grace() {
         ..
     } = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     // 50, 100, 200, then 500 ms after each EOF.
     for at in [200, 250, 350, 550, 1050, 1550, 2050] {
@@ -36,7 +36,7 @@ async fn it_is_not_sent_again_once_the_work_is_done() {
         ..
     } = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     net.cancel().await.close();
     net.cancel().await.close();
@@ -57,7 +57,7 @@ async fn the_pause_is_counted_from_the_attempts_end() {
         ..
     } = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     let first = net.cancel().await;
     // Attempts never overlap: while one has no EOF there is no other.
@@ -79,7 +79,7 @@ async fn a_dial_that_is_refused_is_tried_again() {
     } = Stage::new().await;
     net.next_dials([DialOutcome::Refuse, DialOutcome::Refuse]);
     let (began, ctx) = (Instant::now(), deadline(200));
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     let cancel = net.cancel().await;
     assert_at(began, 350);
@@ -99,7 +99,7 @@ async fn each_end_begins_with_the_shortest_pause() {
     } = Stage::with(|builder| builder.resend([ms(10), ms(20), ms(40), ms(80)])).await;
     for _ in 0..3 {
         let (began, ctx) = (Instant::now(), deadline(200));
-        ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+        end_of(ctx.run(client.batch_execute(SLEEP)).await);
         backend.expect(Expect::query(SLEEP)).await;
         for at in [200, 210, 230, 270, 350] {
             let cancel = net.cancel().await;

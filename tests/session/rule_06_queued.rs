@@ -138,7 +138,12 @@ async fn a_check_out_under_a_context_that_has_ended_answers_everything() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operation_on_a_check_out_that_has_ended_is_refused() {
-    let Stage { session, .. } = Stage::new().await;
+    let Stage {
+        session,
+        client: _client,
+        backend: _backend,
+        ..
+    } = Stage::new().await;
     let ctx = Context::background().child();
     session.check_in();
     session.check_out(Some(&ctx)).await.unwrap();
@@ -162,7 +167,7 @@ async fn what_an_operation_queued_is_its_own_although_it_is_dropped() {
     {
         let operation = session.operation(&first).await.unwrap();
         // Queued in this poll, and dropped before the connection is polled.
-        let query = client.batch_execute(SLEEP);
+        let query = first.scope(client.batch_execute(SLEEP));
         assert!(futures_util::FutureExt::now_or_never(query).is_none());
         drop(operation);
     }

@@ -91,7 +91,7 @@ async fn update_and_commit_after_an_operations_end_find_the_transaction_failed()
     session.check_out(Some(&outer)).await.unwrap();
     begin(&client, &mut backend).await;
     let inner = outer.with_timeout(ms(200));
-    let error = inner.run(client.batch_execute(INSERT)).await.unwrap_err();
+    let error = end_of(inner.run(client.batch_execute(INSERT)).await);
     assert!(error.is_deadline(), "{error}");
     backend.expect(Expect::query(INSERT)).await;
     net.cancel().await.close();
@@ -132,7 +132,7 @@ async fn a_commit_at_once_after_an_operations_end_does_not_commit() {
     session.check_out(Some(&outer)).await.unwrap();
     begin(&client, &mut backend).await;
     let inner = outer.with_timeout(ms(200));
-    inner.run(client.batch_execute(INSERT)).await.unwrap_err();
+    end_of(inner.run(client.batch_execute(INSERT)).await);
     // Queued before the server has answered.
     let (_, ()) = tokio::join!(client.batch_execute("COMMIT"), async {
         backend.expect(Expect::query(INSERT)).await;
@@ -162,7 +162,7 @@ async fn a_transaction_that_the_ended_work_itself_has_ended_is_failed_all_the_sa
     begin(&client, &mut backend).await;
     let inner = outer.with_timeout(ms(200));
     let both = "INSERT INTO t VALUES (1); COMMIT";
-    inner.run(client.batch_execute(both)).await.unwrap_err();
+    end_of(inner.run(client.batch_execute(both)).await);
     backend.expect(Expect::query(both)).await;
     net.cancel().await.close();
     backend.send(message::command_complete("INSERT 0 1")).await;
@@ -200,7 +200,7 @@ async fn a_transaction_that_failed_on_the_server_too_is_left_to_it() {
     session.check_out(Some(&outer)).await.unwrap();
     begin(&client, &mut backend).await;
     let inner = outer.with_timeout(ms(200));
-    inner.run(client.batch_execute(INSERT)).await.unwrap_err();
+    end_of(inner.run(client.batch_execute(INSERT)).await);
     backend.expect(Expect::query(INSERT)).await;
     net.cancel().await.close();
     backend.send(canceled(b'E')).await;

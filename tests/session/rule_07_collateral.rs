@@ -34,7 +34,7 @@ async fn of_two_contexts_joined_on_one_client_the_end_of_one_spares_the_other() 
             backend.send(rows(2)).await;
         }
     );
-    assert!(ended.unwrap_err().is_deadline());
+    assert!(end_of(ended).is_deadline());
     assert_eq!(spared.unwrap().unwrap().len(), 4, "its own two rows");
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
@@ -90,7 +90,7 @@ async fn a_neighbour_behind_is_spared_and_one_ahead_too() {
         } else {
             (second, first)
         };
-        assert!(ended.unwrap_err().is_deadline());
+        assert!(end_of(ended).is_deadline());
         assert_eq!(spared.unwrap().unwrap().len(), 4);
         serves_on(&client, &mut backend).await;
     }
@@ -119,7 +119,7 @@ async fn contexts_one_after_another_are_told_apart() {
             patient.cancel();
             net.assert_quiet().await;
         });
-        assert!(ended.unwrap_err().is_deadline());
+        assert!(end_of(ended).is_deadline());
         net.cancel().await.close();
         assert_at(began, 200);
         backend.send(canceled(b'I')).await;
@@ -142,7 +142,7 @@ async fn a_child_inside_a_check_out_reaches_the_server() {
     session.check_out(Some(&outer)).await.unwrap();
     serves_on(&client, &mut backend).await;
     let child = outer.with_timeout(ms(200));
-    let error = child.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    let error = end_of(child.run(client.batch_execute(SLEEP)).await);
     assert_at(began, 200);
     assert_eq!(error.phase(), Some(Phase::Read));
     backend.expect(Expect::query(SLEEP)).await;
@@ -170,7 +170,7 @@ async fn a_stranger_inside_a_check_out_does_not() {
     session.check_out(Some(&outer)).await.unwrap();
     // Not a descendant: the request is the check-out's.
     let stranger = deadline(200);
-    let error = stranger.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    let error = end_of(stranger.run(client.batch_execute(SLEEP)).await);
     assert!(error.is_deadline(), "{error}");
     backend.expect(Expect::query(SLEEP)).await;
     sleep(ms(1000)).await;
@@ -238,7 +238,7 @@ async fn several_steps_of_one_context_are_all_its_own() {
             backend.expect_execution().await;
         }
     );
-    assert!(ended.unwrap_err().is_deadline());
+    assert!(end_of(ended).is_deadline());
     net.cancel().await.close();
     assert_at(began, 200);
     backend.send(canceled(b'I')).await;

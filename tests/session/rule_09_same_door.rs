@@ -28,7 +28,7 @@ async fn a_cancel_goes_to_the_sessions_address_though_the_name_has_moved() {
     } = Stage::on(net, |builder| builder).await;
     net.name("scripted.test", [moved]);
     let ctx = deadline(200);
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     net.cancel().await.close();
     let here = Address::Tcp(here);
     assert_eq!(net.dialled(), [Address::Tcp(dead), here.clone(), here]);
@@ -71,7 +71,7 @@ async fn a_cancel_goes_over_tls_when_the_session_does() {
         backend.expect(Expect::query(SLEEP)).await;
         ctx.cancel();
     });
-    assert!(ended.unwrap_err().is_cancelled());
+    assert!(end_of(ended).is_cancelled());
     let cancel = net.cancel().await;
     assert!(cancel.is_encrypted());
     assert_eq!((cancel.pid(), cancel.key()), (PID, &KEY.to_be_bytes()[..]));
@@ -92,7 +92,7 @@ async fn a_cancel_whose_tls_stalls_is_bounded_by_the_grace() {
     } = encrypted(&Certificates::generate()).await;
     net.all_dials(DialOutcome::Unread);
     let (began, ctx) = (Instant::now(), deadline(200));
-    ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     let _stalled = net.unread_connection().await;
     assert!(!backend.wait_close().await);

@@ -32,7 +32,7 @@ async fn of_twenty_sessions_that_end_at_once_eight_have_a_cancel_under_way() {
         backends.push(backend);
         queries.spawn(async move {
             let ended = request.run(client.batch_execute(SLEEP)).await;
-            (ended.unwrap_err(), client)
+            (end_of(ended), client)
         });
     }
     sleep(ms(10)).await;
@@ -60,12 +60,12 @@ async fn a_cancel_whose_work_finished_while_it_waited_for_its_turn_is_not_sent()
     let connector = over(&net).cancel_dials(1).build().unwrap();
     let first = Stage::open(net.clone(), connector.clone()).await;
     let mut second = Stage::open(net.clone(), connector).await;
-    let ctx = deadline(200);
+    let (early, late) = (deadline(200), deadline(210));
     let (one, other) = tokio::join!(
-        ctx.run(first.client.batch_execute(SLEEP)),
-        ctx.run(second.client.batch_execute(SLEEP)),
+        early.run(first.client.batch_execute(SLEEP)),
+        late.run(second.client.batch_execute(SLEEP)),
     );
-    assert!(one.unwrap_err().is_deadline() && other.unwrap_err().is_deadline());
+    assert!(end_of(one).is_deadline() && end_of(other).is_deadline());
     let cancel = net.cancel().await;
     second.backend.read().await;
     second.backend.send(rows(1)).await;

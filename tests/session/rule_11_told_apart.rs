@@ -84,7 +84,7 @@ async fn a_commit_in_flight_is_in_doubt_and_says_so() {
     // By run too, whose error is made by itself.
     begin(&client, &mut backend).await;
     let ctx = deadline(200);
-    let error = ctx.run(client.batch_execute("COMMIT")).await.unwrap_err();
+    let error = end_of(ctx.run(client.batch_execute("COMMIT")).await);
     assert!(error.is_in_doubt() && error.is_deadline(), "{error}");
     backend.expect(Expect::query("COMMIT")).await;
     backend.send(done("COMMIT", b'I')).await;
@@ -99,7 +99,12 @@ async fn an_end_outside_the_database_sent_nothing() {
     assert_ne!(error.was_sent(), Some(true));
 
     // Bound, and before the first request.
-    let Stage { session, .. } = Stage::new().await;
+    let Stage {
+        session,
+        client: _client,
+        backend: _backend,
+        ..
+    } = Stage::new().await;
     let ctx = deadline(200);
     session.check_in();
     session.check_out(Some(&ctx)).await.unwrap();

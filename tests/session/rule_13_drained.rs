@@ -84,7 +84,7 @@ async fn rows_of_a_stream_that_was_dropped_are_drained_too() {
                 .await;
         }
     );
-    assert!(ended.unwrap_err().is_deadline());
+    assert!(end_of(ended).is_deadline());
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
 }
@@ -172,7 +172,7 @@ async fn notices_notifications_and_parameters_pass_while_ended_work_drains() {
         }
     });
     let ctx = deadline(200);
-    ctx.run(client.simple_query(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.simple_query(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     net.cancel().await.close();
     backend
@@ -204,7 +204,7 @@ async fn a_fatal_error_passes_while_ended_work_drains() {
     } = Stage::new().await;
     answer_cancels(&net);
     let ctx = deadline(200);
-    ctx.run(client.simple_query(SLEEP)).await.unwrap_err();
+    end_of(ctx.run(client.simple_query(SLEEP)).await);
     backend.expect(Expect::query(SLEEP)).await;
     let last_words = "terminating connection due to administrator command";
     backend.send(message::fatal("57P01", last_words)).await;
