@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::attribution::{Attribution, Polled};
 use super::bound::Bound;
-use super::machine::{LeaseState, Machine, NextWrite, Why};
+use super::machine::{Machine, NextWrite, Why};
 use crate::connect::Transport;
 use crate::context::{Cause, End, Progress, Reason};
 use crate::error::{Error, Phase, response_texts};
@@ -394,11 +394,6 @@ impl Core {
     /// Does anything wait for the driver?
     pub(super) fn is_idle(&self) -> bool {
         self.up.is_empty() && self.machine.is_idle()
-    }
-
-    /// Is everything that this lease's context was asked for over?
-    pub(super) fn lease_state(&self, lease: LeaseId) -> Option<LeaseState> {
-        self.machine.leases.get(lease).map(|lease| lease.state)
     }
 
     fn closing(&self) -> io::Result<()> {
