@@ -137,6 +137,12 @@ impl Context {
         self.node.is_descendant_of(&other.node)
     }
 
+    /// Whether this context was derived from `other`, or from what `other`
+    /// stands for if it is the child that a `run` works in.
+    pub(crate) fn is_under(&self, other: &Context) -> bool {
+        self.node.is_under(&other.node)
+    }
+
     /// A child that nobody can end by itself; for tasks and hooks.
     pub(crate) fn derive(&self, deadline: Option<Instant>) -> Context {
         Context {

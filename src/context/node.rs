@@ -243,6 +243,19 @@ impl Node {
             .any(|ancestor| std::ptr::eq(ancestor, other))
     }
 
+    /// Is this work under `other`, as its caller knows it? The child that `run`
+    /// works in is known to nobody: what is derived beside it, from its
+    /// parent, is meant to be under it.
+    pub(super) fn is_under(&self, other: &Node) -> bool {
+        let mut known = other;
+        while known.stands_for_parent
+            && let Some(parent) = &known.parent
+        {
+            known = parent;
+        }
+        self.is_descendant_of(known)
+    }
+
     /// Itself and the ancestors that it has its deadline in common with; the
     /// last is the one whose deadline it is.
     pub(super) fn sharing_deadline(self: &Arc<Node>) -> impl Iterator<Item = &Arc<Node>> {

@@ -159,7 +159,10 @@ impl Core {
                         .machine
                         .handle_received(&buf.filled()[before..], None, now);
                     self.settle(now);
-                    return Poll::Ready(result.map_err(|malformed| self.malformed(malformed)));
+                    return Poll::Ready(match result {
+                        Ok(_) => Ok(()),
+                        Err(malformed) => Err(self.malformed(malformed)),
+                    });
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.no_more(),
@@ -313,10 +316,15 @@ impl Core {
             return Poll::Ready(Ok(false));
         }
         let now = Instant::now();
-        self.machine
-            .handle_received(buf.filled(), Some(&mut self.up), now)
-            .map_err(|malformed| self.malformed(malformed))?;
-        self.settle(now);
+        let mut rest = buf.filled();
+        while !rest.is_empty() {
+            let taken = self
+                .machine
+                .handle_received(rest, Some(&mut self.up), now)
+                .map_err(|malformed| self.malformed(malformed))?;
+            rest = &rest[taken..];
+            self.settle(now);
+        }
         Poll::Ready(Ok(true))
     }
 

@@ -153,18 +153,17 @@ impl Shared {
     }
 
     /// The lease of a context that asks for something on this session, if it
-    /// descends from the check-out's.
+    /// descends from the check-out's. That may be the child of a `run`, beside
+    /// which the caller has derived: its end ends all of the check-out.
     fn lease_of(self: &Arc<Self>, core: &mut Core, context: &Context) -> Option<LeaseId> {
         let known = |lease| core.machine.knows(lease);
         if let Some(lease) = core.bound.lease_of(context, known) {
             return Some(lease);
         }
         let base = core.machine.base();
-        let descends = core
-            .bound
-            .context(base)
-            .is_none_or(|bound| context.is_descendant_of(bound));
-        descends.then(|| {
+        let bound = core.bound.context(base);
+        let under = bound.is_none_or(|bound| context.is_under(bound));
+        under.then(|| {
             let lease = core.machine.handle_seen(context.deadline());
             self.bind(core, lease, context);
             lease

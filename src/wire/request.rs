@@ -19,8 +19,11 @@ pub(crate) struct Request {
     pub(crate) synced: bool,
     /// Bytes of it that were scanned and are not written yet, COPY aside.
     pub(crate) unwritten: usize,
-    /// The session has answered the client in the server's place; what the
-    /// server says to it is dropped.
+    /// Its lease has ended and nobody else's work is in flight: from the next
+    /// message on nothing of it goes up, and the session answers the client in
+    /// the server's place.
+    pub(crate) ended: bool,
+    /// The session has done so.
     pub(crate) answered: bool,
     /// An ErrorResponse to it has gone up.
     pub(crate) error_up: bool,
@@ -111,6 +114,7 @@ impl Request {
             stage: Stage::Queued,
             synced: false,
             unwritten: 0,
+            ended: false,
             answered: false,
             error_up: false,
             failed: false,
@@ -175,14 +179,13 @@ impl Request {
         }
     }
 
-    /// May the next ReadyForQuery go up? The client waits for one.
-    pub(crate) fn ready_may_go_up(&self) -> bool {
-        !self.answered && !self.ready_up
-    }
-
     /// Must the server's next messages be looked at one by one?
     pub(crate) fn wants_filter(&self) -> bool {
-        self.in_flight() && (self.answered || self.copy != CopyIn::No || self.tail != Tail::No)
+        match self.stage {
+            Stage::InFlight => self.ended || self.copies_in(),
+            Stage::Refused => true,
+            Stage::Queued | Stage::Done => false,
+        }
     }
 
     fn syncs(&self) -> u8 {

@@ -2,7 +2,8 @@
 
 use std::error::Error as _;
 
-use pgdeadline::{Connector, Context, Phase};
+use pgdeadline::{Connector, Context, EofProof, Phase};
+use pgdeadline_tests::black_hole::BlackHole;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
@@ -136,8 +137,9 @@ async fn an_unknown_host_is_named() {
 
 #[tokio::test]
 async fn a_refused_connection_says_where() {
-    let (address, sockets) = black_hole();
-    drop(sockets);
+    let hole = BlackHole::open();
+    let address = hole.address();
+    drop(hole);
     let error = failing(&Connector::from_url(&url(address, ""), NoTls).unwrap()).await;
     assert_eq!(error.phase(), Some(Phase::Connect));
     let text = error.to_string();
@@ -157,25 +159,26 @@ async fn a_missing_unix_socket_says_where_it_looked() {
 
 #[tokio::test]
 async fn a_black_hole_is_left_for_the_next_host() {
-    let (hole, _sockets) = black_hole();
+    let hole = BlackHole::open();
     let well = listen(welcome).await;
     let hosts = format!(
         "host=127.0.0.1,127.0.0.1 port={},{} user=me",
-        hole.port(),
+        hole.address().port(),
         well.port()
     );
     let mut config: tokio_postgres::Config = hosts.parse().unwrap();
     config.connect_timeout(SHORT);
-    let connector = Connector::new(config, NoTls).unwrap();
+    let builder = Connector::builder(config, NoTls).eof_proof(EofProof::Proof);
+    let connector = builder.build().unwrap();
     let ctx = Context::background().with_timeout(LONG);
     connector.connect(&ctx).await.unwrap();
 }
 
 #[tokio::test]
 async fn deadline_and_cancel_are_told_apart_in_each_phase_on_real_sockets() {
-    let (hole, _sockets) = black_hole();
+    let hole = BlackHole::open();
     let silent = listen(until_closed).await;
-    for (address, phase) in [(hole, Phase::Connect), (silent, Phase::StartUp)] {
+    for (address, phase) in [(hole.address(), Phase::Connect), (silent, Phase::StartUp)] {
         let connector = Connector::from_url(&url(address, ""), NoTls).unwrap();
 
         let ctx = Context::background().with_timeout(SHORT);

@@ -23,30 +23,6 @@ where
     address
 }
 
-/// An address that accepts nothing and refuses nothing: a listener whose queue
-/// is full. It stays so while the returned sockets live.
-pub(crate) fn black_hole() -> (SocketAddr, Vec<socket2::Socket>) {
-    let new = || {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        socket.set_nonblocking(true).unwrap();
-        socket
-    };
-    let listener = new();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    listener.bind(&any.into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut sockets = vec![listener];
-    // A queue of none still holds one, and on some systems a few more.
-    for _ in 0..8 {
-        let filler = new();
-        let _ = filler.connect(&address);
-        sockets.push(filler);
-    }
-    (address.as_socket().unwrap(), sockets)
-}
-
 /// Reads SSLRequest and answers it.
 pub(crate) async fn answer_ssl_request(stream: &mut TcpStream, answer: u8) -> io::Result<()> {
     let mut request = [0; 8];

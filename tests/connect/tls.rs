@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use pgdeadline::{Connector, Context, Error, MakeRustls, Phase};
+use pgdeadline::{Connector, Context, EofProof, Error, MakeRustls, Phase};
 use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -65,7 +65,10 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 pub(crate) fn connector(address: SocketAddr, options: &str, client: &MakeRustls) -> Connector {
     let port = address.port();
     let config = format!("host=localhost hostaddr=127.0.0.1 port={port} user=me {options}");
-    Connector::from_url(&config, client.clone()).unwrap()
+    let config: tokio_postgres::Config = config.parse().unwrap();
+    // These servers know no query, not even the one for the backend's pid.
+    let builder = Connector::builder(config, client.clone()).eof_proof(EofProof::Proof);
+    builder.build().unwrap()
 }
 
 fn identity() -> Identity {

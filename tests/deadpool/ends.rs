@@ -6,7 +6,7 @@ use pgdeadline::Context;
 use pgdeadline_deadpool::Error;
 use tokio::time::timeout;
 
-use super::{LONG, SHORT, SLEEP, Shared, found, pid};
+use super::{LONG, SHORT, SLEEP, Shared, ended_in, found, pid};
 
 #[tokio::test]
 async fn a_query_ended_by_run_leaves_its_backend_for_the_next() {
@@ -14,23 +14,19 @@ async fn a_query_ended_by_run_leaves_its_backend_for_the_next() {
     let before = shared.next_pid().await;
     for how in ["deadline", "cancelled", "dropped"] {
         let ctx = Context::background().child();
-        let work = async {
-            let client = shared.pool.get().await.unwrap();
-            client.batch_execute(SLEEP).await
-        };
         match how {
             "deadline" => {
                 let ctx = ctx.with_timeout(SHORT);
-                assert!(ctx.run(work).await.unwrap_err().is_deadline());
+                assert!(ended_in(&ctx, &shared.pool).await.is_deadline());
             }
             "cancelled" => {
-                let mut run = pin!(ctx.run(work));
-                assert!(timeout(SHORT, &mut run).await.is_err());
+                let mut ending = pin!(ended_in(&ctx, &shared.pool));
+                assert!(timeout(SHORT, &mut ending).await.is_err());
                 ctx.cancel_with("a reason");
-                let error = run.await.unwrap_err();
+                let error = ending.await;
                 assert_eq!(error.reason().unwrap().to_string(), "a reason");
             }
-            _ => assert!(timeout(SHORT, ctx.run(work)).await.is_err()),
+            _ => assert!(timeout(SHORT, ended_in(&ctx, &shared.pool)).await.is_err()),
         }
         let next = timeout(LONG, shared.next_pid()).await;
         assert_eq!(next, Ok(before), "{how}");

@@ -18,11 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Client, Pool};
-use pgdeadline::{Connector, ConnectorBuilder, EofProof, Error};
+use pgdeadline::{Connector, ConnectorBuilder, Context, EofProof, Error};
 use pgdeadline_deadpool::Builder;
 use pgdeadline_tests::scripted::{Frontend, Net, message};
 use pgdeadline_tests::server::Server;
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// Longer than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
@@ -42,15 +42,23 @@ struct Shared {
 }
 
 impl Shared {
+    /// One whose first connection is made: that may take longer than a short
+    /// deadline.
     async fn pool(size: usize) -> Shared {
         Shared::pool_with(|builder| builder.max_size(size)).await
     }
 
     async fn pool_with(set: impl FnOnce(Builder) -> Builder) -> Shared {
+        let shared = Shared::cold(set).await;
+        shared.next_pid().await;
+        shared
+    }
+
+    /// One without any connection.
+    async fn cold(set: impl FnOnce(Builder) -> Builder) -> Shared {
         let (server, name, connector) = Shared::connector().await;
-        let pool = set(Builder::new(connector.build().unwrap()))
-            .build()
-            .unwrap();
+        let builder = set(Builder::new(connector.build().unwrap()));
+        let pool = builder.build().unwrap();
         Shared { server, name, pool }
     }
 
@@ -58,7 +66,10 @@ impl Shared {
         let server = Server::shared().await;
         let config = server.config();
         let name = config.get_application_name().unwrap().to_owned();
-        (server, name, Connector::builder(config, NoTls))
+        // That the same backend serves on is to be proven, on a slow machine
+        // too; how long a check-out waits is tested in `patience`.
+        let connector = Connector::builder(config, NoTls).checkout_wait(LONG);
+        (server, name, connector)
     }
 
     /// Checks a client out, asks for its backend, and returns it.
@@ -74,8 +85,28 @@ impl Shared {
 }
 
 async fn pid(client: &Client) -> i32 {
-    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
-    row.unwrap().get(0)
+    let answer = client.simple_query("SELECT pg_backend_pid()").await;
+    let pid = answer.unwrap().iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    pid.expect("a process id")
+}
+
+/// Asks something that runs for ever, until the context ends: the error.
+async fn ended_in(ctx: &Context, pool: &Pool) -> Error {
+    let work = ctx.try_run(async {
+        let client = pool.get().await?;
+        client.batch_execute(SLEEP).await?;
+        Ok::<_, pgdeadline_deadpool::Error>(())
+    });
+    found(&work.await.unwrap_err())
+}
+
+/// The same on a client that is there already.
+async fn ended_on(ctx: &Context, client: &Client) -> Error {
+    let error = ctx.try_run(client.batch_execute(SLEEP)).await;
+    found(&error.unwrap_err())
 }
 
 /// The error of pgdeadline's that is found in another.

@@ -109,7 +109,9 @@ async fn a_connect_that_ends_gives_its_place_back() {
         other => panic!("{other:?}"),
     }
     let ctx = Context::background().with_timeout(SHORT);
-    let error = ctx.run(pool.get()).await.unwrap_err();
+    let get = async { Ok::<_, Error>(pool.get().await?) };
+    let error = found(&ctx.try_run(get).await.unwrap_err());
+    assert!(error.is_deadline());
     assert_eq!(error.phase(), Some(Phase::Connect), "{error}");
     let ctx = Context::background().with_timeout(SHORT);
     let error = ctx.scope(pool.get()).await.unwrap_err();

@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use pgdeadline::Context;
 use pgdeadline_deadpool::Error;
 
-use super::{LONG, SHORT, SLEEP, Shared, found, pid};
+use super::{LONG, SHORT, SLEEP, Shared, ended_in, found, pid};
 
 #[tokio::test]
 async fn statements_stay_prepared_over_check_outs_and_ends() {
@@ -27,11 +27,7 @@ async fn statements_stay_prepared_over_check_outs_and_ends() {
             .unwrap();
         assert_eq!(doubled, 2 * n);
         let ctx = Context::background().with_timeout(SHORT);
-        let ended = ctx.run(async {
-            let client = shared.pool.get().await.unwrap();
-            client.batch_execute(SLEEP).await
-        });
-        assert!(ended.await.is_err());
+        assert!(ended_in(&ctx, &shared.pool).await.is_deadline());
     }
     let client = shared.pool.get().await.unwrap();
     let row = client.query_one(prepared, &[&sql]).await.unwrap();
@@ -49,7 +45,7 @@ async fn transactions_commit_roll_back_and_nest() {
         let mut transaction = client.transaction().await?;
         transaction.execute("INSERT INTO t VALUES (1)", &[]).await?;
         {
-            let savepoint = transaction.savepoint("inner").await?;
+            let savepoint = transaction.savepoint("here").await?;
             savepoint.execute("INSERT INTO t VALUES (2)", &[]).await?;
             savepoint.rollback().await?;
         }
@@ -79,15 +75,15 @@ async fn a_transaction_whose_context_ends_stores_nothing() {
         .await
         .unwrap();
     let ctx = Context::background().with_timeout(SHORT);
-    let ended = ctx.run(async {
+    let ended = ctx.try_run(async {
         let mut client = shared.pool.get().await.unwrap();
         let transaction = client.transaction().await.unwrap();
         let insert = format!("INSERT INTO {table} VALUES (1)");
         transaction.batch_execute(&insert).await.unwrap();
-        transaction.batch_execute(SLEEP).await.unwrap();
-        transaction.commit().await.unwrap();
+        transaction.batch_execute(SLEEP).await?;
+        transaction.commit().await
     });
-    assert!(ended.await.unwrap_err().is_deadline());
+    assert!(found(&ended.await.unwrap_err()).is_deadline());
     let client = shared.pool.get().await.unwrap();
     let count = format!("SELECT count(*) FROM {table}");
     assert_eq!(
@@ -239,8 +235,8 @@ async fn a_client_taken_out_of_the_pool_still_ends_its_queries() {
     let shared = Shared::pool(1).await;
     let client = deadpool_postgres::Object::take(shared.pool.get().await.unwrap());
     let ctx = Context::background().with_timeout(SHORT);
-    let error = ctx.run(client.batch_execute(SLEEP)).await.unwrap_err();
-    assert!(error.is_deadline());
+    let ended = ctx.try_run(client.batch_execute(SLEEP)).await;
+    assert!(found(&ended.unwrap_err()).is_deadline());
     client.batch_execute("SELECT 1").await.unwrap();
     let row = client
         .query_one("SELECT pg_backend_pid()", &[])

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`server`] | real PostgreSQL servers, in containers |
 //! | [`scripted`] | a server that misbehaves on request, over a network in memory or on 127.0.0.1 |
+//! | [`proxy`] | a proxy before a real server, that holds answers up and loses cancels |
+//! | [`black_hole`] | an address that neither accepts nor refuses |
 //! | [`leaks`] | counts of what an operation could leave behind |
 //! | [`eventually`](mod@eventually) | waiting, with a bound, until something is so |
 //!
@@ -17,8 +19,10 @@
 //!    stops or reconfigures a server starts its own.
 //! 4. Nothing is left behind, also by a test that panics: see [`server`].
 
+pub mod black_hole;
 pub mod eventually;
 pub mod leaks;
+pub mod proxy;
 pub mod scripted;
 pub mod server;
 

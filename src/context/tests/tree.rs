@@ -97,6 +97,19 @@ fn clones_are_the_same_context_and_children_are_not() {
 }
 
 #[test]
+fn beside_a_run_is_under_its_context_for_who_knows_no_more() {
+    let ctx = Context::background();
+    let (run, nested) = (ctx.stand_in(), ctx.stand_in().stand_in());
+    let child = ctx.child();
+    for bound in [&ctx, &run, &nested] {
+        assert!(child.is_under(bound) && run.is_under(bound));
+        assert!(!ctx.is_under(bound));
+        assert!(!Context::background().child().is_under(bound));
+    }
+    assert!(!run.is_under(&child));
+}
+
+#[test]
 fn descendants_are_those_derived_directly_or_not() {
     let ctx = Context::background();
     let child = ctx.child();

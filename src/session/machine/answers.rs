@@ -1,7 +1,6 @@
 //! What the session says in the server's place (rules 1, 6 and 13).
 
-use super::{Class, Instant, LeaseId, LeaseState, Machine, Request, Stage, Why};
-use crate::wire::ledger::Told;
+use super::{Instant, LeaseId, LeaseState, Machine, Request, Why};
 
 impl Machine {
     /// Puts into `up` what the session says in the server's place.
@@ -12,15 +11,7 @@ impl Machine {
         now: Instant,
     ) {
         let before = up.len();
-        let (leases, blocked) = (&self.leases, self.collateral());
-        let told = |request: &Request| {
-            if !blocked && leases.ended(request.lease) {
-                Told::Ended
-            } else {
-                Told::Nothing
-            }
-        };
-        self.ledger.settle(&told, text, up);
+        self.ledger.settle(text, up);
         if up.len() > before {
             self.taken_up = false;
             self.decide(now);
@@ -29,15 +20,7 @@ impl Machine {
 
     /// Is there anything for [`settle`](Machine::settle) to say?
     pub(crate) fn has_answers(&self) -> bool {
-        self.ledger.requests().any(|request| match request.stage {
-            Stage::Refused => true,
-            Stage::InFlight => {
-                !request.answered
-                    && request.class == Class::Work
-                    && self.leases.ended(request.lease)
-            }
-            _ => false,
-        })
+        self.ledger.has_answers()
     }
 
     /// Why those leases ended that have no context to tell it.

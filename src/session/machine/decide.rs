@@ -53,6 +53,12 @@ impl Machine {
                     .start(Timer::Stall, now, self.settings.checkout_wait);
             }
         }
+        if self.draining {
+            let Machine { ledger, leases, .. } = self;
+            for request in ledger.requests_mut() {
+                request.ended |= request.works() && leases.ended(request.lease);
+            }
+        }
     }
 
     fn end_drain(&mut self) {
@@ -75,7 +81,7 @@ impl Machine {
 
     /// A server that waits for COPY data does not act on a cancel: the session
     /// ends such a copy itself, and one that its client has left.
-    fn end_copies(&mut self) {
+    pub(super) fn end_copies(&mut self) {
         if self.spent() {
             return;
         }

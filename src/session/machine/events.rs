@@ -47,23 +47,24 @@ impl Machine {
         self.ledger.next_request()
     }
 
-    /// Takes in bytes of the server; see [`Ledger::receive`].
+    /// Takes in bytes of the server, and says how many: the rest after the
+    /// next [`settle`](Machine::settle). See [`Ledger::receive`](crate::wire::ledger::Ledger::receive).
     pub(crate) fn handle_received(
         &mut self,
         bytes: &[u8],
         mut up: Option<&mut Vec<u8>>,
         now: Instant,
-    ) -> Result<(), Malformed> {
+    ) -> Result<usize, Malformed> {
         let own = self.ledger.own();
         let before = up.as_deref().map(Vec::len);
-        self.ledger.receive(bytes, up.as_deref_mut())?;
+        let taken = self.ledger.receive(bytes, up.as_deref_mut())?;
         // What was dropped, nobody has to take up.
         self.taken_up &= up.as_deref().map(Vec::len) == before && before.is_some();
         if let (Some(own), None) = (own, self.ledger.own()) {
             self.own_answered(own);
         }
         self.decide(now);
-        Ok(())
+        Ok(taken)
     }
 
     /// The client asked for more and was told to wait (rule 4).

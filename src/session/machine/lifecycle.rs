@@ -14,6 +14,7 @@ impl Machine {
         now: Instant,
     ) -> LeaseId {
         let id = self.leases.check_out(deadline, has_context);
+        self.ledger.change_holder();
         self.quiet = true;
         self.decide(now);
         id
@@ -68,13 +69,13 @@ impl Machine {
             return;
         }
         let until = lease.deadline.unwrap_or(bound);
+        // What comes later comes outside any context.
+        lease.has_context = false;
         if lease.kind == LeaseKind::Seen {
             lease.kind = LeaseKind::Detached;
             lease.deadline = Some(until);
         } else {
-            // What comes later on this check-out comes outside any context.
             lease.deadline = None;
-            lease.has_context = false;
             self.detach(until, |request, _| request.lease == id);
         }
         self.decide(now);

@@ -198,3 +198,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,6 +160,8 @@ impl Machine {
     /// So many of them were written.
     pub(crate) fn injected(&mut self, len: usize) {
         self.inject.drain(..len);
+        // A fence may have waited for them.
+        self.end_copies();
     }
 
     /// These bytes of the client's were written.

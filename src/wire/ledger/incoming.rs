@@ -4,7 +4,6 @@ use super::{CopyIn, Kind, Ledger, Own, Request, Stage, Tail};
 use crate::wire::backend::Status;
 use crate::wire::framer::{Malformed, Piece};
 use crate::wire::message;
-use crate::wire::request::Class;
 use crate::wire::statement::Verb;
 
 /// What becomes of the message that is being read.
@@ -17,24 +16,21 @@ pub(super) enum Fate {
     Undecided,
 }
 
-/// What the session says to a request in the server's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// Its lease ended: ErrorResponse and ReadyForQuery.
-    Ended,
-    /// Nothing yet.
-    Nothing,
-}
-
 impl Ledger {
-    /// Takes in bytes of the server. With `up`, what the client is to see is
-    /// appended to it; without, all bytes are the client's already, which is
-    /// allowed only while [`wants_filter`](Ledger::wants_filter) says no.
+    /// Takes in bytes of the server, and says how many. With `up`, what the
+    /// client is to see is appended to it; without, all bytes are the client's
+    /// already, which is allowed only while
+    /// [`wants_filter`](Ledger::wants_filter) says no.
+    ///
+    /// Where the session has to answer in between, it stops: what is behind
+    /// may be the answer to a later request. [`settle`](Ledger::settle), then
+    /// go on with the rest.
     pub(crate) fn receive(
         &mut self,
-        mut bytes: &[u8],
+        input: &[u8],
         mut up: Option<&mut Vec<u8>>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<usize, Malformed> {
+        let mut bytes = input;
         while let (1.., Some((&answer, rest))) = (self.negotiations, bytes.split_first()) {
             // A server too old to know the request answers with an
             // ErrorResponse, and says no more.
@@ -48,7 +44,10 @@ impl Ledger {
             }
             bytes = rest;
         }
-        while let Some(piece) = self.backend.next(&mut bytes)? {
+        while !self.has_answers() {
+            let Some(piece) = self.backend.next(&mut bytes)? else {
+                break;
+            };
             if piece.begins {
                 self.fate = self.judge(piece.tag)?;
                 if self.fate == Fate::Pass {
@@ -80,7 +79,8 @@ impl Ledger {
                 self.message(piece.tag)?;
             }
         }
-        Ok(())
+        debug_assert!(up.is_some() || bytes.is_empty(), "wants_filter said no");
+        Ok(input.len() - bytes.len())
     }
 
     /// May a message with this tag go up?
@@ -118,7 +118,8 @@ impl Ledger {
             };
         };
         let fence = self.own == Some(Own::Fence) && tag == b'I';
-        let silent = request.answered || fence || tag == b'Z' && !request.ready_may_go_up();
+        let surplus = tag == b'Z' && request.ready_up;
+        let silent = request.ended || fence || surplus;
         Ok(match (silent, tag) {
             (false, _) => Fate::Pass,
             (true, b'E') => Fate::Undecided,
@@ -232,49 +233,68 @@ impl Ledger {
         Ok(())
     }
 
-    /// Puts into `up` what the session says in the server's place, in the
-    /// client's order (rules 1 and 6). `told` decides for a request in flight;
-    /// `text` writes the ErrorResponse.
+    /// Puts into `up` what the session says in the server's place. `text`
+    /// writes the ErrorResponse.
     pub(crate) fn settle(
         &mut self,
-        told: &dyn Fn(&Request) -> Told,
         text: &mut dyn FnMut(&Request, &mut Vec<u8>),
         up: &mut Vec<u8>,
     ) {
-        if self.mid_message_up() || self.starting {
-            return;
-        }
-        for index in 0..self.requests.len() {
-            let request = &self.requests[index];
-            match request.stage {
-                Stage::Done => continue,
-                Stage::InFlight if request.answered => continue,
-                Stage::InFlight if request.class == Class::Work && told(request) == Told::Ended => {
-                }
-                Stage::Refused if request.synced && request.unwritten == 0 => {}
-                _ => break,
-            }
-            // One whose ReadyForQuery has gone up is over for the client.
-            if !request.ready_up {
-                if !request.error_up {
-                    text(request, up);
-                }
-                // A COMMIT that failed has ended its transaction all the same.
-                let commit = request.verb == Verb::Commit && request.kind == Kind::Simple;
-                self.client = match self.client {
-                    Status::InTransaction | Status::Failed if !commit => Status::Failed,
-                    _ => Status::Idle,
-                };
-                message::ready_for_query(up, self.client.byte());
-            }
+        while let Some(index) = self.next_answer() {
+            self.answer(index, text, up);
             let request = &mut self.requests[index];
-            if request.in_flight() {
-                request.answered = true;
-            } else {
+            request.answered = true;
+            if !request.in_flight() {
                 request.stage = Stage::Done;
             }
+            self.sweep();
         }
-        self.sweep();
+    }
+
+    /// Is it the session's turn to say something to the client?
+    pub(crate) fn has_answers(&self) -> bool {
+        self.next_answer().is_some()
+    }
+
+    /// The request that the session has to answer now: in the client's order,
+    /// and not inside a message.
+    fn next_answer(&self) -> Option<usize> {
+        if self.starting || self.mid_message_up() {
+            return None;
+        }
+        for (index, request) in self.requests.iter().enumerate() {
+            match request.stage {
+                Stage::Done => {}
+                Stage::InFlight if request.answered => {}
+                Stage::InFlight if request.ended => return Some(index),
+                Stage::Refused if request.synced && request.unwritten == 0 => return Some(index),
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn answer(
+        &mut self,
+        index: usize,
+        text: &mut dyn FnMut(&Request, &mut Vec<u8>),
+        up: &mut Vec<u8>,
+    ) {
+        let request = &self.requests[index];
+        // One whose ReadyForQuery has gone up is over for the client.
+        if request.ready_up {
+            return;
+        }
+        if !request.error_up {
+            text(request, up);
+        }
+        // A COMMIT that failed has ended its transaction all the same.
+        let commit = request.verb == Verb::Commit && request.kind == Kind::Simple;
+        self.client = match self.client {
+            Status::InTransaction | Status::Failed if !commit => Status::Failed,
+            _ => Status::Idle,
+        };
+        message::ready_for_query(up, self.client.byte());
     }
 
     /// An ErrorResponse was kept back and now goes up: what is gone of it is

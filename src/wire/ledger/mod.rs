@@ -32,7 +32,6 @@ use super::backend::{Backend, Status};
 use super::framer::{Framer, Malformed};
 use super::frontend::Frontend;
 use super::request::{Class, CopyIn, Kind, LeaseId, Request, Stage, Tail};
-pub(crate) use incoming::Told;
 pub(crate) use outgoing::{CopyFate, Part, PartKind};
 
 /// See the [module](self).
@@ -138,6 +137,11 @@ impl Ledger {
     /// The transaction status that the client was told last.
     pub(crate) fn client_status(&self) -> Status {
         self.client
+    }
+
+    /// The client has another holder, who was told nothing yet.
+    pub(crate) fn change_holder(&mut self) {
+        self.client = self.server;
     }
 
     /// All requests, oldest first.

@@ -86,27 +86,38 @@ impl Line {
     /// As the session reads: without looking at what goes up where the ledger
     /// does not ask for that.
     fn try_receive(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        if self.ledger.wants_filter() {
-            return self.ledger.receive(bytes, Some(&mut self.up));
+        if !self.ledger.wants_filter() {
+            self.up.extend_from_slice(bytes);
+            let taken = self.ledger.receive(bytes, None)?;
+            assert_eq!(taken, bytes.len());
+            return Ok(());
         }
-        self.up.extend_from_slice(bytes);
-        self.ledger.receive(bytes, None)
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let taken = self.ledger.receive(rest, Some(&mut self.up))?;
+            rest = &rest[taken..];
+            self.answer();
+        }
+        Ok(())
     }
 
     fn receive(&mut self, bytes: &[u8]) {
         self.try_receive(bytes).unwrap();
     }
 
-    /// Answers whatever belongs to this lease.
+    /// The work of this lease has ended: answers it.
     fn settle(&mut self, lease: u32) {
-        let told = |request: &Request| match request.lease == LeaseId(lease) {
-            true => Told::Ended,
-            false => Told::Nothing,
-        };
+        for request in self.ledger.requests_mut() {
+            request.ended |= request.works() && request.lease == LeaseId(lease);
+        }
+        self.answer();
+    }
+
+    fn answer(&mut self) {
         let mut text = |_: &Request, up: &mut Vec<u8>| {
             up.extend_from_slice(&server::error("ERROR", "told"));
         };
-        self.ledger.settle(&told, &mut text, &mut self.up);
+        self.ledger.settle(&mut text, &mut self.up);
     }
 
     /// The session's own request, with its answer still to come.

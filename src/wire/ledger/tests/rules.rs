@@ -116,6 +116,47 @@ fn rule_3_an_answer_waits_for_the_end_of_a_message_that_has_begun() {
 }
 
 #[test]
+fn rule_3_nothing_goes_up_behind_the_message_in_whose_middle_the_end_came() {
+    let mut line = Line::open();
+    line.send(&[client::query("one"), client::query("two")].concat());
+    let row = server::data_row("a long row");
+    line.receive(&row[..7]);
+    line.settle(1);
+    // All the rest comes in one piece.
+    let done = [server::command_complete("SELECT 1"), server::ready(b'I')].concat();
+    line.receive(&[&row[7..], &done, &server::notification(), &done].concat());
+    assert_eq!(line.news(), "DEZEZA");
+    line.assert_over();
+}
+
+#[test]
+fn rule_3_what_is_behind_an_answer_of_the_sessions_waits_for_it() {
+    let mut line = Line::open();
+    line.send(&client::query("one"));
+    line.queue(&client::query("refused"));
+    let number = line.ledger.next_request() - 1;
+    line.ledger.refuse(number);
+    line.ledger.dropped(line.queued.len());
+    line.queued.clear();
+    line.send(&client::query("three"));
+    // The server answers the first and the third in one piece.
+    let done = [server::command_complete("SELECT 1"), server::ready(b'I')].concat();
+    line.receive(
+        &[
+            &done[..],
+            &server::error("ERROR", "third"),
+            &server::ready(b'I'),
+        ]
+        .concat(),
+    );
+    let said: Vec<_> = split(&line.up);
+    assert_eq!(line.news(), "CZEZEZ");
+    let text = |at: usize| String::from_utf8_lossy(&said[at].1).into_owned();
+    assert!(text(2).contains("told") && text(4).contains("third"));
+    line.assert_over();
+}
+
+#[test]
 fn rule_3_an_error_that_went_up_is_not_told_twice() {
     let mut line = Line::open();
     line.send(&client::execute("fails"));

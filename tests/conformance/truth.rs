@@ -1,0 +1,227 @@
+//! What was cancelled is never reported as a success, in any mode.
+//!
+//! Each statement has an effect that somebody else can see, and a duration
+//! about as long as its deadline. So of each round it is known what its caller
+//! was told, and what became of it:
+//!
+//! - told as a success: it has happened, all of it;
+//! - told as ended before it was sent: it has not;
+//! - told as ended otherwise: either, but all or nothing.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use deadpool_postgres::Client;
+use futures_util::TryStreamExt;
+use pgdeadline::{Context, Error};
+use tokio_postgres::types::ToSql;
+
+use super::{Bench, found, in_time};
+
+/// Who ends the statement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    Run,
+    Scope,
+    DefaultDeadline,
+}
+
+const ROUNDS: u64 = 60;
+const LIMIT: Duration = Duration::from_millis(5);
+
+/// What callers were told, over all rounds.
+#[derive(Debug, Default)]
+struct Told {
+    well: u64,
+    ended: u64,
+}
+
+async fn bench(mode: Mode) -> Bench {
+    Bench::with(1, |connector| match mode {
+        Mode::DefaultDeadline => connector.default_deadline(LIMIT),
+        _ => connector,
+    })
+    .await
+}
+
+/// Does one thing to the end of the deadline, in this mode.
+async fn done<T>(
+    mode: Mode,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Error> {
+    let short = Context::background().with_timeout(LIMIT);
+    let result = match mode {
+        Mode::Run => in_time(short.try_run(work)).await,
+        Mode::Scope => in_time(short.scope(work)).await,
+        Mode::DefaultDeadline => in_time(work).await,
+    };
+    result.map_err(|error| {
+        let error = found(&error);
+        assert!(error.is_deadline(), "{mode:?}: {error}");
+        error
+    })
+}
+
+/// Outside of a default deadline: the test's own questions have time.
+async fn unhurried<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> T {
+    let ctx = Context::background();
+    in_time(ctx.scope(work)).await.unwrap()
+}
+
+/// Seconds for `pg_sleep`, spread around the deadline by no pattern that a
+/// timer could follow.
+fn random_sleep(round: u64) -> String {
+    let mut x = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bf0_3635;
+    x ^= x >> 29;
+    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^= x >> 32;
+    let micros = 1_000 + x % 6_000;
+    format!("{:.6}", Duration::from_micros(micros).as_secs_f64())
+}
+
+async fn stored(client: &Client, table: &str, round: u64) -> i64 {
+    let count = format!("SELECT count(*) FROM {table} WHERE n = {round}");
+    unhurried(client.query_one(&count, &[])).await.get(0)
+}
+
+fn check(what: &str, mode: Mode, result: &Result<u64, Error>, stored: i64, told: &mut Told) {
+    match result {
+        Ok(rows) => {
+            assert_eq!(stored, 1, "{what} {mode:?}: told as done, and is not");
+            assert_eq!(*rows, 1, "{what} {mode:?}");
+            told.well += 1;
+        }
+        Err(error) => {
+            if error.was_sent() == Some(false) {
+                assert_eq!(stored, 0, "{what} {mode:?}: not sent? {error}");
+            }
+            told.ended += 1;
+        }
+    }
+}
+
+fn assert_both(what: &str, mode: Mode, told: &Told) {
+    let both = told.well > 0 && told.ended > 0;
+    assert!(both, "{what} {mode:?} proves nothing: {told:?}");
+}
+
+/// 10 and 12. A statement, by the extended protocol and by the simple one.
+async fn statements(mode: Mode) {
+    let bench = bench(mode).await;
+    let table = bench.table("n bigint").await;
+    let mut told = Told::default();
+    let client = bench.get().await;
+    for round in 0..ROUNDS {
+        let sleep = random_sleep(round);
+        let insert = format!("INSERT INTO {table} SELECT {round} FROM pg_sleep({sleep})");
+        let result = if round % 2 == 0 {
+            done(mode, client.execute(&insert, &[])).await
+        } else {
+            done(mode, client.batch_execute(&insert)).await.map(|()| 1)
+        };
+        let stored = stored(&client, &table, round).await;
+        check("a statement", mode, &result, stored, &mut told);
+    }
+    assert_both("a statement", mode, &told);
+}
+
+/// A COMMIT. What it commits is deferred work that takes time, so the COMMIT
+/// itself is what its deadline finds.
+async fn commits(mode: Mode) {
+    let bench = bench(mode).await;
+    let table = bench.table("n bigint, seconds float8").await;
+    let admin = bench.server.admin().await;
+    let slow_commit = format!(
+        "CREATE FUNCTION {table}_slow() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(NEW.seconds); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON {table}
+             DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION {table}_slow()"
+    );
+    admin.batch_execute(&slow_commit).await.unwrap();
+    let mut told = Told::default();
+    for round in 0..ROUNDS {
+        let mut client = bench.get().await;
+        let transaction = unhurried(client.transaction()).await;
+        let insert = format!(
+            "INSERT INTO {table} VALUES ({round}, {})",
+            random_sleep(round)
+        );
+        unhurried(transaction.execute(&insert, &[])).await;
+        let result = done(mode, transaction.commit()).await.map(|()| 1);
+        if let Err(error) = &result {
+            // `None`: the end came in the very poll that queued it.
+            if let Some(sent) = error.was_sent() {
+                assert_eq!(error.is_in_doubt(), sent, "{mode:?}: {error}");
+            }
+        }
+        drop(client);
+        let client = bench.get().await;
+        let stored = stored(&client, &table, round).await;
+        check("a COMMIT", mode, &result, stored, &mut told);
+    }
+    assert_both("a COMMIT", mode, &told);
+}
+
+/// A stream: its end without an error means that all of it was read.
+async fn streams(mode: Mode) {
+    const ROWS: usize = 20;
+    let bench = bench(mode).await;
+    let client = bench.get().await;
+    let none: [&(dyn ToSql + Sync); 0] = [];
+    let mut told = Told::default();
+    for round in 0..ROUNDS {
+        // Evenly over the whole of its time, and a copy every other round.
+        let sleep = random_sleep(round);
+        let rows =
+            format!("SELECT n, pg_sleep({sleep} / {ROWS}) FROM generate_series(1, {ROWS}) n");
+        let work = async {
+            if round % 2 == 0 {
+                let mut rows = pin!(client.query_raw(&rows, none).await?);
+                let mut read = 0;
+                while rows.try_next().await?.is_some() {
+                    read += 1;
+                }
+                Ok(read)
+            } else {
+                let copy = format!("COPY ({rows}) TO STDOUT");
+                let mut lines = pin!(client.copy_out(&copy).await?);
+                let mut read = 0;
+                while lines.try_next().await?.is_some() {
+                    read += 1;
+                }
+                Ok(read)
+            }
+        };
+        match done(mode, work).await {
+            Ok(read) => {
+                assert_eq!(read, ROWS, "{mode:?}: an end before the end, round {round}");
+                told.well += 1;
+            }
+            Err(_) => told.ended += 1,
+        }
+        unhurried(client.batch_execute("SELECT 1")).await;
+    }
+    assert_both("a stream", mode, &told);
+}
+
+async fn everything(mode: Mode) {
+    statements(mode).await;
+    commits(mode).await;
+    streams(mode).await;
+}
+
+#[tokio::test]
+async fn what_ended_under_run_is_never_a_success() {
+    everything(Mode::Run).await;
+}
+
+#[tokio::test]
+async fn what_ended_under_scope_is_never_a_success() {
+    everything(Mode::Scope).await;
+}
+
+#[tokio::test]
+async fn what_ended_by_the_default_deadline_is_never_a_success() {
+    everything(Mode::DefaultDeadline).await;
+}
