@@ -37,10 +37,6 @@ impl Peer {
         &self.address
     }
 
-    pub(crate) fn is_tls(&self) -> bool {
-        self.tls.is_some()
-    }
-
     /// TLS exactly when the session has it: a cancel carries a key, which must
     /// not cross in the clear what the session crossed encrypted.
     fn wanted(&self) -> Wanted {

@@ -22,7 +22,7 @@ mod server;
 mod text;
 mod walk;
 
-pub(crate) use marker::{Marker, issue, response_texts};
+pub(crate) use marker::response_texts;
 pub use phase::Phase;
 pub use walk::{AsBoxed, AsItself, AsReference, Walk};
 

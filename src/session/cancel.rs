@@ -11,12 +11,14 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, trace};
 
 use super::machine::Outcome;
 use super::shared::Shared;
 use crate::connect::{Connector, Peer, Transport};
+use crate::error::Error;
 use crate::wire::message;
 
 /// Whom a cancel is for: all that is needed when the session itself is gone.
@@ -36,14 +38,15 @@ pub(crate) async fn attempt(shared: Arc<Shared>, target: Target, number: u32, un
             .machine
             .handle_attempt_connected(number, Instant::now())
     };
-    let outcome = send(&target, until, wanted, number).await;
+    let outcome = send(&target, until, number, wanted, || ()).await;
     shared.attempt_over(number, outcome);
 }
 
 /// Makes one attempt for a session that is gone (rule 8): nothing can be hit
-/// by it but what the session left behind.
-pub(crate) async fn farewell(target: Target, until: Instant) {
-    send(&target, until, || true, 0).await;
+/// by it but what the session left behind. `written` is called once it is on
+/// its way, and dropped where it comes to nothing.
+pub(crate) async fn farewell(target: Target, until: Instant, written: impl FnOnce()) {
+    send(&target, until, 0, || true, written).await;
 }
 
 /// # Cancel safety
@@ -52,12 +55,13 @@ pub(crate) async fn farewell(target: Target, until: Instant) {
 async fn send(
     target: &Target,
     until: Instant,
-    wanted: impl FnOnce() -> bool,
     number: u32,
+    wanted: impl FnOnce() -> bool,
+    written: impl FnOnce(),
 ) -> Outcome {
     let process_id = target.process_id;
-    let stream = match timeout_at(until, connect(target, until)).await {
-        Ok(Ok(stream)) => stream,
+    let (stream, _place) = match timeout_at(until, connect(target, until)).await {
+        Ok(Ok(connected)) => connected,
         Ok(Err(error)) => {
             debug!(target: "pgdeadline", process_id, attempt = number, %error, "cancel not sent");
             return Outcome::NotWritten;
@@ -71,7 +75,7 @@ async fn send(
         trace!(target: "pgdeadline", process_id, attempt = number, "cancel given up: its work is over");
         return Outcome::NotWritten;
     }
-    match timeout_at(until, converse(stream.0, target, number)).await {
+    match timeout_at(until, converse(stream, target, number, written)).await {
         Ok(Ok(())) => {
             debug!(target: "pgdeadline", process_id, attempt = number, "cancel EOF");
             Outcome::Eof
@@ -87,36 +91,34 @@ async fn send(
     }
 }
 
-/// A place at the gate, and a connection to the session's own server.
+/// A connection to the session's own server, and the place at its gate that is
+/// kept until the attempt is over.
 async fn connect(
     target: &Target,
     until: Instant,
-) -> Result<(Transport, impl Drop + use<>), crate::error::Error> {
+) -> Result<(Transport, Option<OwnedSemaphorePermit>), Error> {
     let Target {
         connector, peer, ..
     } = target;
     let dials = connector.settings().cancel_dials;
     let place = connector.gates().enter(peer.address(), dials).await;
     let transport = connector.redial(peer, until).await?;
-    Ok((transport, Place(place)))
-}
-
-/// Keeps a place at the gate until the attempt is over.
-struct Place(
-    #[allow(dead_code, reason = "held for its drop")] Option<tokio::sync::OwnedSemaphorePermit>,
-);
-
-impl Drop for Place {
-    fn drop(&mut self) {}
+    Ok((transport, place))
 }
 
 /// Writes the request and waits for the other side to close. What closes
 /// without a TLS farewell has closed all the same.
-async fn converse(mut stream: Transport, target: &Target, number: u32) -> io::Result<()> {
+async fn converse(
+    mut stream: Transport,
+    target: &Target,
+    number: u32,
+    written: impl FnOnce(),
+) -> io::Result<()> {
     stream
         .write_all(&message::cancel_request(target.process_id, &target.key))
         .await?;
     stream.flush().await?;
+    written();
     debug!(target: "pgdeadline", process_id = target.process_id, attempt = number, "cancel sent");
     let mut rest = [0; 64];
     loop {

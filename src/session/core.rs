@@ -198,21 +198,19 @@ impl Core {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let now = Instant::now();
-        if let Some(fresh) = buf.get(self.scanned..) {
-            if !fresh.is_empty() {
-                // The tail of a COPY that stands before a request: its sink
-                // has woken, and nobody knows who else (rule 7).
-                if matches!(fresh[0], b'd' | b'c' | b'f')
-                    && self.machine.next_request() == self.first
-                {
-                    self.seen = None;
-                    self.first_is_out = false;
-                }
-                let scanned = self.machine.handle_queued(fresh, &mut self.seen, now);
-                scanned.map_err(|malformed| self.malformed(malformed))?;
-                self.scanned = buf.len();
-                self.settle(now);
+        if let Some(fresh) = buf.get(self.scanned..)
+            && !fresh.is_empty()
+        {
+            // The tail of a COPY that stands before a request: its sink
+            // has woken, and nobody knows who else (rule 7).
+            if matches!(fresh[0], b'd' | b'c' | b'f') && self.machine.next_request() == self.first {
+                self.seen = None;
+                self.first_is_out = false;
             }
+            let scanned = self.machine.handle_queued(fresh, &mut self.seen, now);
+            scanned.map_err(|malformed| self.malformed(malformed))?;
+            self.scanned = buf.len();
+            self.settle(now);
         }
         loop {
             if self.transport.is_none() {
@@ -274,10 +272,10 @@ impl Core {
                 break;
             }
         }
-        if let Some(transport) = &mut self.transport {
-            if self.machine.drains() {
-                let _ = Pin::new(transport).poll_flush(cx)?;
-            }
+        if let Some(transport) = &mut self.transport
+            && self.machine.drains()
+        {
+            let _ = Pin::new(transport).poll_flush(cx)?;
         }
         while self.transport.is_some() && self.machine.drains() && self.up.len() < UP_LIMIT {
             match self.poll_fill(cx)? {

@@ -3,17 +3,18 @@
 //! 1. An attempt is a task. A task that is dropped unfinished is dropped
 //!    because its runtime is going; its drop hands a fresh attempt to one
 //!    helper thread, which has a runtime of its own.
-//! 2. Whoever hands over waits for it, for what is left of one bound a
-//!    process: hundreds of sessions don't add up.
+//! 2. Whoever hands over waits until it is written, for what is left of one
+//!    bound a process: hundreds of sessions don't add up.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::warn;
 
 use super::cancel::{Target, farewell};
@@ -37,11 +38,11 @@ pub(crate) struct Departing<F = Pin<Box<dyn Future<Output = ()> + Send>>> {
 impl Departing {
     /// The cancel of a session that is gone.
     pub(crate) fn new(target: Target) -> Self {
-        let bound = tokio::time::Duration::from(target.connector.settings().grace);
+        let bound = target.connector.settings().grace;
         let again = target.clone();
         let attempt = Box::pin(async move {
             let until = tokio::time::Instant::now() + bound;
-            farewell(again, until).await;
+            farewell(again, until, || ()).await;
         });
         Departing::of(target, attempt)
     }
@@ -83,17 +84,18 @@ impl<F> Drop for Departing<F> {
     }
 }
 
-/// Gives a cancel to the helper thread and waits for it, within the bound.
+/// Gives a cancel to the helper thread and waits until it is written, within
+/// the bound: from there on the kernel sees to it, also when the process ends.
 fn hand_over(target: Target) {
-    let (done, finished) = channel::<()>();
     let bound = target.connector.settings().exit_bound;
-    if helper().send((target, done)).is_err() {
+    let (written, is_written) = channel();
+    if helper().send(Job { target, written }).is_err() {
         return;
     }
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     let patience = *left.get_or_insert(bound);
     let started = Instant::now();
-    if finished.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+    if is_written.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
         warn!(target: "pgdeadline", ?bound, "the process ends with a cancel still on its way");
     }
     *left = Some(patience.saturating_sub(started.elapsed()));
@@ -102,23 +104,29 @@ fn hand_over(target: Target) {
 /// What is left of the process's bound, all hand-overs together.
 static LEFT: Mutex<Option<Duration>> = Mutex::new(None);
 
-fn helper() -> Sender<(Target, Sender<()>)> {
-    static HELPER: OnceLock<Mutex<Sender<(Target, Sender<()>)>>> = OnceLock::new();
-    let helper = HELPER.get_or_init(|| {
-        let (jobs, work) = channel();
-        let thread = std::thread::Builder::new().name("pgdeadline-exit".into());
-        if let Err(error) = thread.spawn(move || serve(&work)) {
-            warn!(target: "pgdeadline", %error, "no thread for the cancels of ending sessions");
-        }
-        Mutex::new(jobs)
-    });
-    helper
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone()
+/// A cancel for the helper thread, and whom to tell that it is written or has
+/// come to nothing.
+struct Job {
+    target: Target,
+    written: Sender<()>,
 }
 
-fn serve(work: &Receiver<(Target, Sender<()>)>) {
+/// The way to the helper thread, which is started by the first that needs it.
+fn helper() -> UnboundedSender<Job> {
+    static HELPER: OnceLock<UnboundedSender<Job>> = OnceLock::new();
+    let start = || {
+        let (jobs, work) = unbounded_channel();
+        let thread = std::thread::Builder::new().name("pgdeadline-exit".into());
+        if let Err(error) = thread.spawn(move || serve(work)) {
+            warn!(target: "pgdeadline", %error, "no thread for the cancels of ending sessions");
+        }
+        jobs
+    };
+    HELPER.get_or_init(start).clone()
+}
+
+/// Makes the attempts side by side, as many as the gates let through.
+fn serve(mut work: UnboundedReceiver<Job>) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -126,12 +134,13 @@ fn serve(work: &Receiver<(Target, Sender<()>)>) {
             return;
         }
     };
-    while let Ok((target, done)) = work.recv() {
-        let bound = target.connector.settings().exit_bound;
-        runtime.block_on(async {
-            farewell(target, tokio::time::Instant::now() + bound).await;
-        });
-        // Nobody may be waiting any more.
-        let _ = done.send(());
-    }
+    runtime.block_on(async {
+        while let Some(Job { target, written }) = work.recv().await {
+            let until = tokio::time::Instant::now() + target.connector.settings().grace;
+            tokio::spawn(farewell(target, until, move || {
+                // Nobody may be waiting any more.
+                let _ = written.send(());
+            }));
+        }
+    });
 }

@@ -141,11 +141,11 @@ impl Shared {
             _ => None,
         };
         let polled = core.end_poll();
-        if let Some((request, context)) = core.attribution.polled(note, polled) {
-            if let Some(lease) = self.lease_of(core, &context) {
-                core.machine
-                    .handle_attributed(request, lease, Instant::now());
-            }
+        if let Some((request, context)) = core.attribution.polled(note, polled)
+            && let Some(lease) = self.lease_of(core, &context)
+        {
+            core.machine
+                .handle_attributed(request, lease, Instant::now());
         }
         if let Some(context) = promised {
             context.leave_time();

@@ -116,7 +116,7 @@ struct Stuck {
 
 impl Stuck {
     /// 2. "On an address that drops packets; on a server that accepts and stays
-    /// silent; stuck in the TLS handshake; stuck in authentication."
+    ///    silent; stuck in the TLS handshake; stuck in authentication."
     async fn everywhere() -> Vec<Stuck> {
         let server = Server::shared().await;
         let hole = BlackHole::open();

@@ -23,11 +23,7 @@ const SHORT: Duration = Duration::from_millis(100);
 /// The error of a connect that fails by itself.
 async fn failing(connector: &Connector) -> Error {
     let ctx = Context::background().with_timeout(LONG);
-    let error = connector
-        .connect(&ctx)
-        .await
-        .err()
-        .expect("it can't connect");
+    let error = connector.connect(&ctx).await.expect_err("it can't connect");
     assert!(!error.is_deadline(), "it should fail at once: {error}");
     error
 }

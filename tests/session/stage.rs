@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
-pub const PID: i32 = 42;
-pub const KEY: i32 = 7;
+pub(crate) const PID: i32 = 42;
+pub(crate) const KEY: i32 = 7;
 
 /// A statement that a server never ends by itself.
-pub const SLEEP: &str = "SELECT pg_sleep(30)";
+pub(crate) const SLEEP: &str = "SELECT pg_sleep(30)";
 
 /// One client and everything about it. Tests take it apart.
-pub struct Stage {
+pub(crate) struct Stage {
     pub net: Net,
     pub connector: Connector,
     pub client: Client,
@@ -33,23 +33,26 @@ pub struct Stage {
 impl Stage {
     /// With every setting at its default, but for the question whether EOF
     /// proves anything: it does.
-    pub async fn new() -> Stage {
+    pub(crate) async fn new() -> Stage {
         Stage::with(|builder| builder).await
     }
 
     /// With settings of its own.
-    pub async fn with(set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder) -> Stage {
+    pub(crate) async fn with(set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder) -> Stage {
         Stage::on(Net::new(), set).await
     }
 
     /// On a network of its own.
-    pub async fn on(net: Net, set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder) -> Stage {
+    pub(crate) async fn on(
+        net: Net,
+        set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder,
+    ) -> Stage {
         let connector = set(over(&net)).build().unwrap();
         Stage::open(net, connector).await
     }
 
     /// One more connection of a connector's.
-    pub async fn open(net: Net, connector: Connector) -> Stage {
+    pub(crate) async fn open(net: Net, connector: Connector) -> Stage {
         let context = Context::background();
         let (connected, backend) = tokio::join!(connector.connect(&context), async {
             let mut backend = net.backend().await;
@@ -69,24 +72,24 @@ impl Stage {
 }
 
 /// A builder that dials the network and takes EOF for proof.
-pub fn over(net: &Net) -> ConnectorBuilder {
+pub(crate) fn over(net: &Net) -> ConnectorBuilder {
     let builder = Connector::builder(net.config(), NoTls);
     builder.dial(net.clone()).eof_proof(EofProof::Proof)
 }
 
-pub const fn ms(milliseconds: u64) -> Duration {
+pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
 /// A context that ends so many milliseconds from now.
-pub fn deadline(milliseconds: u64) -> pgdeadline::Guard {
+pub(crate) fn deadline(milliseconds: u64) -> pgdeadline::Guard {
     Context::background().with_timeout(ms(milliseconds))
 }
 
 /// Paused time makes it exact, but for tokio's timers: their grain is 1 ms,
 /// and two may stand between cause and effect.
 #[track_caller]
-pub fn assert_at(began: Instant, expected: u64) {
+pub(crate) fn assert_at(began: Instant, expected: u64) {
     let elapsed = began.elapsed();
     assert!(
         (ms(expected)..=ms(expected + 2)).contains(&elapsed),
@@ -95,7 +98,7 @@ pub fn assert_at(began: Instant, expected: u64) {
 }
 
 /// What the server says to a statement that it was made to cancel.
-pub fn canceled(status: u8) -> Message {
+pub(crate) fn canceled(status: u8) -> Message {
     [
         message::error("57014", "canceling statement due to user request"),
         message::ready_for_query(status),
@@ -104,7 +107,7 @@ pub fn canceled(status: u8) -> Message {
 }
 
 /// What it says to a statement without rows.
-pub fn done(tag: &str, status: u8) -> Message {
+pub(crate) fn done(tag: &str, status: u8) -> Message {
     [
         message::command_complete(tag),
         message::ready_for_query(status),
@@ -113,7 +116,7 @@ pub fn done(tag: &str, status: u8) -> Message {
 }
 
 /// What it says to a Query that has so many rows.
-pub fn rows(count: usize) -> Message {
+pub(crate) fn rows(count: usize) -> Message {
     [
         message::row_description(&[("n", message::TEXT)]),
         message::rows(count),
@@ -124,14 +127,14 @@ pub fn rows(count: usize) -> Message {
 
 /// The error of this crate that a client was told.
 #[track_caller]
-pub fn told(error: tokio_postgres::Error) -> Error {
+pub(crate) fn told(error: tokio_postgres::Error) -> Error {
     Error::find(&error).unwrap_or_else(|| panic!("not told by us: {error:?}"))
 }
 
 /// The end that `run` tells of, or that the client was told in the same poll:
 /// whoever was first, it is the same end.
 #[track_caller]
-pub fn end_of<T: Debug>(result: Result<Result<T, tokio_postgres::Error>, Error>) -> Error {
+pub(crate) fn end_of<T: Debug>(result: Result<Result<T, tokio_postgres::Error>, Error>) -> Error {
     match result {
         Err(error) => error,
         Ok(own) => told(own.expect_err("it should have ended")),
@@ -139,7 +142,7 @@ pub fn end_of<T: Debug>(result: Result<Result<T, tokio_postgres::Error>, Error>)
 }
 
 /// The server serves one more query of this client, and nothing comes between.
-pub async fn serves_on(client: &Client, backend: &mut Backend) {
+pub(crate) async fn serves_on(client: &Client, backend: &mut Backend) {
     let (answer, ()) = tokio::join!(client.simple_query("SELECT 'next'"), async {
         backend.expect(Expect::query("SELECT 'next'")).await;
         backend.send(rows(1)).await;
@@ -148,7 +151,7 @@ pub async fn serves_on(client: &Client, backend: &mut Backend) {
 }
 
 /// The server opens a transaction for this client.
-pub async fn begin(client: &Client, backend: &mut Backend) {
+pub(crate) async fn begin(client: &Client, backend: &mut Backend) {
     let (begun, ()) = tokio::join!(client.batch_execute("BEGIN"), async {
         backend.expect(Expect::query("BEGIN")).await;
         backend.send(done("BEGIN", b'T')).await;
@@ -157,13 +160,13 @@ pub async fn begin(client: &Client, backend: &mut Backend) {
 }
 
 /// The session is checked in, and out again: it is clean.
-pub async fn is_clean(session: &Session) {
+pub(crate) async fn is_clean(session: &Session) {
     session.check_in();
     session.check_out(None).await.expect("a clean session");
 }
 
 /// A task that answers every cancel with EOF at once, and counts them.
-pub fn answer_cancels(net: &Net) -> Arc<AtomicU64> {
+pub(crate) fn answer_cancels(net: &Net) -> Arc<AtomicU64> {
     let (net, count) = (net.clone(), Arc::new(AtomicU64::new(0)));
     let counted = count.clone();
     tokio::spawn(async move {
@@ -177,20 +180,20 @@ pub fn answer_cancels(net: &Net) -> Arc<AtomicU64> {
 
 /// A network on which every dial takes as long as it is told to.
 #[derive(Clone)]
-pub struct SlowDial {
+pub(crate) struct SlowDial {
     net: Net,
     milliseconds: Arc<AtomicU64>,
 }
 
 impl SlowDial {
-    pub fn new(net: &Net) -> SlowDial {
+    pub(crate) fn new(net: &Net) -> SlowDial {
         SlowDial {
             net: net.clone(),
             milliseconds: Arc::default(),
         }
     }
 
-    pub fn takes(&self, milliseconds: u64) {
+    pub(crate) fn takes(&self, milliseconds: u64) {
         self.milliseconds.store(milliseconds, Ordering::SeqCst);
     }
 }

@@ -110,7 +110,7 @@ async fn a_run_around_the_connect_is_told_the_phase() {
         let connector = network(conduct).tls_connector(config);
         let outer = Context::background().with_timeout(50 * MS);
         let error = outer.run(connector.connect(&Context::background())).await;
-        let error = error.err().expect("it can't connect");
+        let error = error.expect_err("it can't connect");
         assert!(error.is_deadline(), "{error}");
         assert_eq!(error.phase(), Some(phase));
         assert_eq!(error.was_sent(), Some(false));

@@ -15,8 +15,7 @@ async fn connect(network: &Network, config: &str) -> Connected {
 async fn error(network: &Network, config: &str) -> String {
     connect(network, config)
         .await
-        .err()
-        .expect("it can't connect")
+        .expect_err("it can't connect")
         .to_string()
 }
 
@@ -27,7 +26,7 @@ async fn a_black_hole_does_not_eat_the_next_hosts_time() {
         let start = Instant::now();
         // Each of three gets a third; the second fails at once.
         let config = "host=10.0.0.1,10.0.0.2,10.0.0.3 port=1 user=me";
-        connect(&network, config).await.unwrap();
+        drop(connect(&network, config).await.unwrap());
         assert_eq!(start.elapsed(), 3 * S);
         assert_eq!(
             network.dialled(),
@@ -66,7 +65,7 @@ async fn addresses_of_a_name_are_raced() {
     let network = Network::new(&[("[::1]:1", Conduct::BlackHole), ("10.0.0.1:1", SERVES)])
         .name("db", &["[::1]:1", "[::2]:1", "10.0.0.1:1"]);
     let start = Instant::now();
-    connect(&network, "host=db port=1 user=me").await.unwrap();
+    drop(connect(&network, "host=db port=1 user=me").await.unwrap());
     assert_eq!(start.elapsed(), 250 * MS);
     assert_eq!(network.dialled(), ["[::1]:1", "10.0.0.1:1"]);
     nothing_is_open(&network).await;
@@ -96,7 +95,7 @@ async fn an_address_that_fails_after_connecting_gives_way_to_the_next() {
         ("10.0.0.2:1", Conduct::Slow(20 * MS)),
     ])
     .name("db", &["10.0.0.1:1", "10.0.0.2:1"]);
-    connect(&network, "host=db port=1 user=me").await.unwrap();
+    drop(connect(&network, "host=db port=1 user=me").await.unwrap());
     assert_eq!(network.dialled(), ["10.0.0.1:1", "10.0.0.2:1"]);
 }
 
@@ -134,9 +133,11 @@ async fn target_session_attrs_goes_on_to_a_server_of_the_right_kind() {
         ("host=10.0.0.2,10.0.0.1 target_session_attrs=read-only", 2),
     ] {
         network.state().dialled.clear();
-        connect(&network, &format!("{config} port=1 user=me"))
-            .await
-            .unwrap();
+        drop(
+            connect(&network, &format!("{config} port=1 user=me"))
+                .await
+                .unwrap(),
+        );
         assert_eq!(network.dialled().len(), dials, "{config}");
     }
     for (config, text) in [
@@ -159,9 +160,11 @@ async fn load_balancing_spreads_over_the_addresses_of_a_name() {
     let addresses = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"];
     let network = Network::new(&addresses.map(|a| (a, SERVES))).name("db", &addresses);
     for _ in 0..100 {
-        connect(&network, "host=db user=me load_balance_hosts=random")
-            .await
-            .unwrap();
+        drop(
+            connect(&network, "host=db user=me load_balance_hosts=random")
+                .await
+                .unwrap(),
+        );
     }
     let dialled: std::collections::HashSet<_> = network.dialled().into_iter().collect();
     assert_eq!(dialled.len(), 3);

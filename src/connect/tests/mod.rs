@@ -164,11 +164,7 @@ impl Drop for Open {
 }
 
 async fn failing(connector: &Connector, ctx: &Context) -> Error {
-    connector
-        .connect(ctx)
-        .await
-        .err()
-        .expect("it can't connect")
+    connector.connect(ctx).await.expect_err("it can't connect")
 }
 
 /// Lets the servers notice that their connections are closed.

@@ -25,7 +25,7 @@ async fn it_is_called_once_a_connection() {
     let connector = builder.dial(network).build().unwrap();
     assert!(connector.config().is_none());
     for call in 1..=3 {
-        connector.connect(&Context::background()).await.unwrap();
+        drop(connector.connect(&Context::background()).await.unwrap());
         assert_eq!(calls.load(Ordering::Relaxed), call);
     }
 }

@@ -59,10 +59,10 @@ impl Ledger {
                 );
             }
             let was = self.fate;
-            if self.fate == Fate::Undecided {
-                if let Some(fatal) = self.backend.fatal(piece.ends) {
-                    self.fate = if fatal { Fate::Pass } else { Fate::Drop };
-                }
+            if self.fate == Fate::Undecided
+                && let Some(fatal) = self.backend.fatal(piece.ends)
+            {
+                self.fate = if fatal { Fate::Pass } else { Fate::Drop };
             }
             if let (Fate::Pass, Some(up)) = (self.fate, up.as_deref_mut()) {
                 if was == Fate::Undecided {
@@ -224,7 +224,7 @@ impl Ledger {
             None => {
                 // Nothing of the transaction is left, so what was told as
                 // ended inside it has no more to fail.
-                if self.own == Some(Own::Rollback) {
+                if self.own == Some(Own::Rollback) && server == Status::Idle {
                     self.client = server;
                 }
                 self.own = None;

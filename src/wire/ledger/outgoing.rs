@@ -150,10 +150,10 @@ impl Ledger {
     }
 
     fn begin_tail(&mut self, number: u64) {
-        if let Some(request) = self.request_mut(number) {
-            if request.tail == Tail::No {
-                request.tail = Tail::Begun;
-            }
+        if let Some(request) = self.request_mut(number)
+            && request.tail == Tail::No
+        {
+            request.tail = Tail::Begun;
         }
     }
 
@@ -198,10 +198,10 @@ impl Ledger {
                     }
                 }
                 PartKind::CopyEnd | PartKind::CopySync => {
-                    if let Some(request) = self.request_mut(part.request) {
-                        if request.kind == Kind::Simple || part.kind == PartKind::CopySync {
-                            request.tail = Tail::Written;
-                        }
+                    if let Some(request) = self.request_mut(part.request)
+                        && (request.kind == Kind::Simple || part.kind == PartKind::CopySync)
+                    {
+                        request.tail = Tail::Written;
                     }
                 }
                 PartKind::CopyData | PartKind::Terminate => {}
@@ -220,10 +220,10 @@ impl Ledger {
         while let (true, Some(part)) = (len > 0, self.parts.front().copied()) {
             let now = part.len.min(len);
             len -= now;
-            if part.kind == PartKind::Request {
-                if let Some(request) = self.request_mut(part.request) {
-                    request.unwritten -= now;
-                }
+            if part.kind == PartKind::Request
+                && let Some(request) = self.request_mut(part.request)
+            {
+                request.unwritten -= now;
             }
             self.consume(now);
         }

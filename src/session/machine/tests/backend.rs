@@ -155,11 +155,6 @@ impl Backend {
         false
     }
 
-    /// Is nothing on its way, in any direction?
-    pub(super) fn rests(&self) -> bool {
-        self.input.is_empty() && self.output.is_empty() && self.state == State::Idle
-    }
-
     /// A signal arrives: whom may it hit?
     pub(super) fn signal(&mut self) -> Option<Who> {
         match &self.state {
