@@ -85,7 +85,12 @@ impl Machine {
     pub(crate) fn handle_released(&mut self, id: LeaseId, now: Instant) {
         if self.leases.check_out_id() != id {
             self.mark += 1;
-            self.leaving.push(id);
+            if self.leases.ended(id) {
+                self.leaving.push(id);
+            } else {
+                // There is no end that something queued could escape.
+                self.leases.end_exclusive(id);
+            }
         } else if !self.leases.released {
             self.leases.released = true;
             self.mark += 1;

@@ -98,8 +98,8 @@ pub(crate) struct Machine {
     /// The check-out that is over was never ended, so nothing of it can be on
     /// its way but clean-up.
     quiet: bool,
-    /// Exclusive operations that are over, and keep their place until the
-    /// connection has been polled (rule 6).
+    /// Exclusive operations that have ended and are over: they keep their place
+    /// until the connection has been polled (rule 6).
     leaving: Vec<LeaseId>,
     /// The request for which the sweep timer was started.
     sweeping: Option<u64>,

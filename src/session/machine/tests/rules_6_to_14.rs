@@ -136,6 +136,21 @@ fn rule_6_until_it_was_polled_a_request_counts_as_the_ended_operations() {
 }
 
 #[test]
+fn rule_6_what_follows_an_operation_that_finished_is_the_check_outs() {
+    let mut pair = Pair::open();
+    let check_out = pair.machine.check_out_lease();
+    let operation = pair.begin();
+    pair.finish(operation);
+    pair.leave(operation);
+    pair.send(&client::query("of the check-out"));
+    assert_eq!(pair.got(), "Q");
+    pair.end(check_out);
+    assert_eq!(pair.heard(), "EZ");
+    drain(&mut pair, b'I');
+    pair.assert_clean();
+}
+
+#[test]
 fn rule_6_what_was_told_as_ended_fails_its_transaction_whatever_the_server_made_of_it() {
     let (mut pair, _) = in_transaction();
     let operation = pair.begin();

@@ -95,11 +95,10 @@ pub(super) enum Cancel {
     Written(usize),
 }
 
-/// Bytes in the client's buffer: whose, and whether they are a COPY's data.
+/// Bytes in the client's buffer, and whose they are.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     whose: usize,
-    copied: bool,
     len: usize,
 }
 
@@ -453,6 +452,12 @@ impl World {
         }
     }
 
+    /// A slow reader holds the client's connection up, or does so no longer.
+    pub(super) fn hold_up(&mut self) {
+        self.held_up = !self.held_up;
+        self.note("held up", usize::from(self.held_up));
+    }
+
     /// Whose the first request out of this poll is, if its wake told.
     fn attribute(&mut self) -> Option<LeaseId> {
         let number = self.wake.take()?;
@@ -496,7 +501,7 @@ impl World {
             if let Some(sink) = &mut self.sink {
                 let sent = std::mem::take(&mut sink.sent);
                 let (request, ended) = (sink.request, sink.ended);
-                self.put(request, true, &sent);
+                self.put(request, &sent);
                 if !ended {
                     return;
                 }
@@ -507,7 +512,7 @@ impl World {
             };
             let bytes = std::mem::take(&mut self.requests[number].bytes);
             self.count(number);
-            self.put(number, false, &bytes);
+            self.put(number, &bytes);
             self.unanswered.push_back(number);
             if self.requests[number].copies {
                 // Its caller may be gone already, and its sender with it.
@@ -533,10 +538,7 @@ impl World {
             .iter()
             .rposition(|holder| holder.lease == Some(base));
         if self.requests[number].counts_as.is_none() {
-            // An operation that has finished keeps its place for a while.
-            let place = whose.filter(|whose| self.holders[*whose].finished);
-            let outer = place.and_then(|place| self.holders[place].parent);
-            self.requests[number].counts_as = outer.or(whose);
+            self.requests[number].counts_as = whose;
             let unbound = whose.is_none_or(|whose| {
                 let holder = &self.holders[whose];
                 !holder.bound || holder.finished
@@ -554,11 +556,11 @@ impl World {
         }
     }
 
-    fn put(&mut self, whose: usize, copied: bool, bytes: &[u8]) {
+    fn put(&mut self, whose: usize, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.pair.buffer.extend_from_slice(bytes);
             let len = bytes.len();
-            self.segments.push_back(Segment { whose, copied, len });
+            self.segments.push_back(Segment { whose, len });
         }
     }
 
@@ -687,17 +689,11 @@ impl World {
         let wire: Vec<u8> = self.pair.wire.drain(..len).collect();
         let mut from = 0;
         for segment in self.take_segments(len) {
-            let Segment { whose, copied, len } = segment;
+            let Segment { whose, len } = segment;
             if !std::mem::replace(&mut self.requests[whose].written, true) {
                 self.assert_may_be_written(whose);
             }
-            // The rest of a message of a COPY that is over: nobody will look.
-            let late = copied && !self.backend.has(Who::Request(whose));
-            let who = if late {
-                Who::Nobody
-            } else {
-                Who::Request(whose)
-            };
+            let who = Who::Request(whose);
             self.backend.write(who, &wire[from..from + len]);
             from += len;
         }
