@@ -59,7 +59,7 @@ use tokio::time::Instant;
 use crate::settings::Settings;
 use crate::wire::framer::Malformed;
 use crate::wire::ledger::Ledger;
-use crate::wire::request::{Class, LeaseId, Request, Stage};
+use crate::wire::request::{LeaseId, Request, Stage};
 pub(crate) use leases::{LeaseKind, LeaseState, Leases, Why};
 pub(crate) use timers::{Timer, Timers};
 pub(crate) use writing::NextWrite;
