@@ -226,12 +226,11 @@ impl Connection {
                 }
                 Output::Retire(why) => {
                     warn!(target: "pgdeadline", process_id, reason = %why, "retired");
-                    // One that was cancelled already is not cancelled again
-                    // (rule 4).
-                    let left = match core.machine.leaves_work() && !core.machine.was_cancelled() {
-                        true => shared.target(&core),
-                        false => None,
-                    };
+                    let left = core
+                        .machine
+                        .leaves_work()
+                        .then(|| shared.target(&core))
+                        .flatten();
                     core.close(retirement(&why));
                     drop(core);
                     left.into_iter().for_each(exit::send);

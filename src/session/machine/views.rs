@@ -58,11 +58,6 @@ impl Machine {
             .unwrap_or_else(|| timers::far(now, self.settings.grace))
     }
 
-    /// Was a cancel of what is in flight written?
-    pub(crate) fn was_cancelled(&self) -> bool {
-        self.tried
-    }
-
     /// Would dropping the session now leave work behind that nobody wants
     /// (rule 8)?
     pub(crate) fn leaves_work(&self) -> bool {
