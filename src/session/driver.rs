@@ -226,11 +226,14 @@ impl Connection {
                 }
                 Output::Retire(why) => {
                     warn!(target: "pgdeadline", process_id, reason = %why, "retired");
-                    let left = core
-                        .machine
-                        .leaves_work()
-                        .then(|| shared.target(&core))
-                        .flatten();
+                    // Once its socket is closed nothing of this session can be
+                    // hit but what it leaves behind: so rule 8 holds here, and
+                    // not rule 4's "no further cancel", which spares who comes
+                    // after on a session that lives.
+                    let left = match core.machine.leaves_work() {
+                        true => shared.target(&core),
+                        false => None,
+                    };
                     core.close(retirement(&why));
                     drop(core);
                     left.into_iter().for_each(exit::send);
