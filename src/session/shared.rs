@@ -193,10 +193,7 @@ impl Observer for Shared {
         core.bound.ended(lease, end, progress);
         let process_id = core.machine.facts().process_id;
         debug!(target: "pgdeadline", process_id, lease = lease.0, cause = %end, "context ended");
-        let now = Instant::now();
-        core.machine.handle_ended(lease, now);
-        // At once: what the server says from now on comes too late (rule 13).
-        core.settle(now);
+        core.machine.handle_ended(lease, Instant::now());
         let idle = core.is_idle();
         drop(core);
         if !idle {

@@ -108,7 +108,10 @@ async fn a_check_out_does_not_wait_for_the_grace() {
     let proxy = Proxy::before(server).await;
     proxy.all_cancels(CancelFate::Hold);
     // A grace longer than any wait here.
-    let bench = Bench::of(server, proxy.config(), 1, |c| c.grace(LATE * 3));
+    let wait = Duration::from_millis(50);
+    let bench = Bench::of(server, proxy.config(), 1, |c| {
+        c.grace(LATE * 3).checkout_wait(wait)
+    });
     let before = bench.next_pid().await;
     let ctx = Context::background().with_timeout(SHORT);
     let work = ctx.run(async {
@@ -137,7 +140,10 @@ async fn a_cancel_that_breaks_off_retires_the_connection() {
     });
     assert!(ended(in_time(work).await).is_deadline());
     assert_ne!(bench.next_pid().await, before);
-    assert_eq!(proxy.cancels(), 1);
+    // The work is not left to itself: a last cancel goes out once the session
+    // is gone, when it can hit nobody else.
+    bench.server.wait_gone(before, LATE).await;
+    assert!(proxy.cancels() <= 2, "{}", proxy.cancels());
     bench.assert_full().await;
 }
 

@@ -52,10 +52,8 @@ async fn an_ended_context_sends_nothing_on_a_connection_that_is_there() {
         let work = attempt(operation, &mut client);
         let error = in_time(ended.run(work)).await.unwrap_err();
         assert_eq!(error.was_sent(), Some(false), "{operation}: {error}");
-        let error = in_time(ended.scope(attempt(operation, &mut client))).await;
-        let error = found(&error.expect_err(operation));
-        assert!(error.is_cancelled(), "{operation}: {error}");
-        assert_eq!(error.was_sent(), Some(false), "{operation}: {error}");
+        let result = in_time(ended.scope(attempt(operation, &mut client))).await;
+        assert_refused(operation, result);
         assert_nothing_sent(&bench, &before, operation).await;
     }
     works(&client).await;
@@ -65,9 +63,8 @@ async fn an_ended_context_sends_nothing_on_a_connection_that_is_there() {
     let mut client = ended.scope(bench.pool.get()).await.unwrap();
     let before = last(&bench).await;
     for operation in OPERATIONS {
-        let error = in_time(attempt(operation, &mut client)).await;
-        let error = found(&error.expect_err(operation));
-        assert_eq!(error.was_sent(), Some(false), "{operation}: {error}");
+        let result = in_time(attempt(operation, &mut client)).await;
+        assert_refused(operation, result);
         assert_nothing_sent(&bench, &before, operation).await;
     }
     drop(client);
@@ -97,6 +94,18 @@ async fn attempt(operation: &str, client: &mut Client) -> Result<(), tokio_postg
 /// What the server was asked last by this pool of one.
 async fn last(bench: &Bench) -> String {
     bench.backends().await.remove(0).query
+}
+
+/// DIFFERENCE: a ping is let through where the future itself goes on. It is a
+/// lone Sync, which on the wire can't be told from what ends an extended query,
+/// and which does nothing.
+fn assert_refused(operation: &str, result: Result<(), tokio_postgres::Error>) {
+    if operation == "ping" {
+        return assert!(result.is_ok(), "{result:?}");
+    }
+    let error = found(&result.expect_err(operation));
+    assert!(error.is_cancelled(), "{operation}: {error}");
+    assert_eq!(error.was_sent(), Some(false), "{operation}: {error}");
 }
 
 /// DIFFERENCE: a ROLLBACK does not count. tokio-postgres queues one when a

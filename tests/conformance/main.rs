@@ -86,6 +86,11 @@ impl Bench {
         size: usize,
         set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder,
     ) -> Bench {
+        if std::env::var("DBG").is_ok() {
+            let _ = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .try_init();
+        } // TEMPORARY
         let name = config.get_application_name().unwrap().to_owned();
         // On a machine that stalls a short wait would be too short, and another
         // backend be opened; who tests that wait sets it.

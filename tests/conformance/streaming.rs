@@ -143,10 +143,12 @@ async fn a_server_that_stalls_in_a_stream_holds_nobody_up() {
         };
         if by_scope {
             let error = in_time(ctx.scope(read)).await.unwrap_err();
-            // Answered in the server's place; or, stuck in the middle of a
-            // row, by the end of the connection.
+            // Stuck in the middle of a row there is no boundary at which to
+            // answer in the server's place: the connection ends instead, and
+            // that is all that tokio-postgres then says to its callers.
             let error = found(&error);
-            assert!(error.is_deadline() || error.is_retired(), "{error}");
+            let closed = error.as_postgres().is_some_and(|e| e.is_closed());
+            assert!(error.is_deadline() || closed, "{error}");
         } else {
             let error = in_time(ctx.try_run(read)).await.unwrap_err();
             assert!(found(&error).is_deadline());

@@ -50,6 +50,16 @@ async fn a_cancel_whose_eof_never_comes_is_left_at_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancel_that_is_accepted_and_never_read_is_left_at_the_grace() {
+    let stage = Stage::new().await;
+    stage.net.all_dials(DialOutcome::Unread);
+    let (began, mut stage) = ended_at_200(stage).await;
+    let _unread = stage.net.unread_connection().await;
+    stage.backend.send(canceled(b'I')).await;
+    retired_at_the_grace(began, stage).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clean_up_that_is_never_answered_is_left_at_the_grace() {
     let mut stage = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));

@@ -122,6 +122,29 @@ async fn a_command_that_completes_after_the_end_is_no_success() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_has_arrived_unread_when_the_end_comes_is_no_success() {
+    let Stage {
+        net,
+        client,
+        session,
+        mut backend,
+        ..
+    } = Stage::new().await;
+    let ctx = Context::background().child();
+    let (result, ()) = tokio::join!(ctx.scope(client.simple_query("SELECT 1")), async {
+        backend.expect(Expect::query("SELECT 1")).await;
+        // The connection is not polled between these two.
+        backend.send(rows(1)).await;
+        ctx.cancel();
+    });
+    assert!(told(result.unwrap_err()).is_cancelled());
+    sleep(ms(10)).await;
+    assert!(net.try_cancel().is_none(), "its work was over by then");
+    is_clean(&session).await;
+    serves_on(&client, &mut backend).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn half_an_answer_before_the_end_does_not_become_a_whole_one() {
     // CommandComplete before the end, ReadyForQuery after it.
     let Stage {

@@ -218,13 +218,17 @@ impl Machine {
                 Stage::Done => {}
                 Stage::InFlight if request.answered || request.class == Class::CleanUp => {}
                 Stage::InFlight | Stage::Refused => return false,
-                // Never written: it can only be refused, with its lease ended.
-                Stage::Queued if self.leases.ended(request.lease) => return false,
-                // Nor will what comes behind be answered: order holds it up.
+                // Never written any more: work of an ended lease is refused.
+                Stage::Queued if self.is_refusable(request) => return false,
+                // All else is held for ever, and so is what comes behind it.
                 Stage::Queued => break,
             }
         }
         self.taken_up
+    }
+
+    fn is_refusable(&self, request: &Request) -> bool {
+        request.class != Class::CleanUp && self.leases.ended(request.lease)
     }
 
     /// May the next check-out have the session (rule 4)?

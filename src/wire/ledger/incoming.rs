@@ -4,6 +4,7 @@ use super::{CopyIn, Kind, Ledger, Own, Request, Stage, Tail};
 use crate::wire::backend::Status;
 use crate::wire::framer::{Malformed, Piece};
 use crate::wire::message;
+use crate::wire::request::Class;
 use crate::wire::statement::Verb;
 
 /// What becomes of the message that is being read.
@@ -209,7 +210,7 @@ impl Ledger {
     fn ready(&mut self) -> Result<(), Malformed> {
         self.server = self.backend.status()?;
         let (server, passed) = (self.server, self.fate == Fate::Pass);
-        if passed {
+        if passed && !self.leaves_failed() {
             self.client = server;
         }
         match self.answering_mut() {
@@ -231,6 +232,16 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Is this the answer to a Close or a lone Sync, which change no
+    /// transaction, inside one that the client was told has failed? What the
+    /// server makes of that transaction is not what the client was told.
+    fn leaves_failed(&self) -> bool {
+        self.client == Status::Failed
+            && self.answering().is_some_and(|request| {
+                request.class == Class::CleanUp && request.verb == Verb::Other
+            })
     }
 
     /// Puts into `up` what the session says in the server's place. `text`

@@ -114,7 +114,7 @@ fn act(world: &mut World) {
         86 => finish_somebody(world),
         87..89 => world.drop_sink(),
         89..92 => check_out_or_in(world),
-        92 => world.held_up = !world.held_up,
+        92 => world.hold_up(),
         93 if world.random.chance(20) => world.cancel_on_demand(),
         93 => world.backend.notice(),
         94 if world.late_signals > 0 => {
@@ -183,11 +183,15 @@ fn come_to_rest(world: &mut World) {
     world.held_up = false;
     world.faults = false;
     world.release();
+    if world.is_retired() {
+        return;
+    }
+    // What was held up for long before may run into its bound now.
     let had_begun = world.pair.machine.timers.get(Timer::Grace).is_some();
     for _ in 0..LIMIT {
         if let Some(why) = world.pair.machine.retired.clone() {
             let called_for = match why {
-                Retired::Grace | Retired::Stalled => had_begun || world.requests.is_empty(),
+                Retired::Grace | Retired::Stalled => had_begun,
                 _ => true,
             };
             assert!(called_for, "retired without a need: {why:?}");

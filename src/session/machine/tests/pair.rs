@@ -67,6 +67,26 @@ impl Pair {
         pair
     }
 
+    /// With a statement in flight, of which nothing has come.
+    pub(super) fn running() -> (Pair, LeaseId) {
+        let mut pair = Pair::open();
+        let lease = pair.machine.check_out_lease();
+        pair.send(&client::execute("slow"));
+        assert_eq!(pair.got(), "BES");
+        (pair, lease)
+    }
+
+    /// In a transaction whose BEGIN was answered.
+    pub(super) fn in_transaction() -> (Pair, LeaseId) {
+        let mut pair = Pair::open();
+        pair.send(&client::query("BEGIN"));
+        pair.receive(&server::ready(b'T'));
+        pair.poll();
+        assert_eq!((pair.got(), pair.heard()), ("Q".into(), "Z".into()));
+        let lease = pair.machine.check_out_lease();
+        (pair, lease)
+    }
+
     // ---- leases -----------------------------------------------------------
 
     /// The next check-out, under a context without a deadline.
@@ -257,6 +277,15 @@ impl Pair {
         self.settle();
     }
 
+    /// Has the cancel that is due sent, answered and closed.
+    #[track_caller]
+    pub(super) fn drain(&mut self, status: u8) {
+        let attempt = self.cancel();
+        self.receive(&cancelled(status));
+        self.over(attempt, Outcome::Eof);
+        assert_eq!(self.output(), Some(Output::Drained));
+    }
+
     /// The next output, the sweep's aside.
     pub(super) fn output(&mut self) -> Option<Output> {
         self.outputs.retain(|output| *output != Output::Busy);
@@ -328,3 +357,10 @@ impl Pair {
         assert_eq!(self.machine.poll_timeout(), None);
     }
 }
+
+/// What a server says to a statement that was cancelled.
+pub(super) fn cancelled(status: u8) -> Vec<u8> {
+    [server::error("ERROR", "cancelled"), server::ready(status)].concat()
+}
+
+pub(super) const MS: Duration = Duration::from_millis(1);

@@ -101,7 +101,7 @@ impl World {
     }
 
     fn flying(&self) -> impl Iterator<Item = usize> {
-        (0..self.requests.len()).filter(|number| self.in_flight(*number))
+        (self.oldest..self.requests.len()).filter(|number| self.in_flight(*number))
     }
 
     // ---- rules 3, 7, 10 and 14: attempts ----------------------------------------
@@ -235,13 +235,17 @@ impl World {
     /// From here on nothing but an error will do for work that has ended and
     /// that the session can answer: nobody else's is in flight.
     pub(super) fn note_who_is_to_be_told(&mut self) {
+        if self.unanswered.is_empty() {
+            return;
+        }
         let shared = self
             .flying()
             .any(|number| self.is_work(number) && !self.is_over_for_session(number));
         if shared {
             return;
         }
-        for number in self.unanswered.clone() {
+        for index in 0..self.unanswered.len() {
+            let number = self.unanswered[index];
             if self.is_work(number) && self.is_over_for_session(number) {
                 self.requests[number]
                     .told_from
@@ -348,9 +352,8 @@ impl World {
             // Whether that was called for, the end of a run tells.
             Retired::Grace | Retired::Stalled => {}
             Retired::Unproven => assert!(self.broke_off, "retired without a fault"),
-            Retired::NoProof | Retired::CleanUp | Retired::Protocol(_) => {
-                panic!("retired: {why:?}")
-            }
+            Retired::NoProof => assert!(self.proxy, "retired without a proxy"),
+            Retired::CleanUp | Retired::Protocol(_) => panic!("retired: {why:?}"),
         }
     }
 }

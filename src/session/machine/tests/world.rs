@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::*;
-use super::backend::{Backend, Random, Who, request};
+use super::backend::{Backend, Random, Who};
 use super::truth::{Heard, Verb};
 use super::{Did, Pair};
-use crate::wire::testing::{client, first};
+use crate::wire::testing::first;
 
 pub(super) struct World {
     pub(super) random: Random,
@@ -21,29 +21,33 @@ pub(super) struct World {
     pub(super) requests: Vec<Asked>,
     pub(super) holders: Vec<Holder>,
     /// What the client has queued and its connection not yet taken.
-    queue: VecDeque<usize>,
+    pub(super) queue: VecDeque<usize>,
     /// Whose bytes are in the client's write buffer.
-    segments: VecDeque<Segment>,
+    pub(super) segments: VecDeque<Segment>,
     /// The copy that the connection is in: nothing else is taken meanwhile.
-    sink: Option<Sink>,
+    pub(super) sink: Option<Sink>,
     /// Of the requests that the connection took, those not answered.
     pub(super) unanswered: VecDeque<usize>,
     /// Who holds the session, and who an operation that took its place.
     pub(super) check_out: Option<usize>,
     pub(super) operation: Option<usize>,
     /// Its holder is in a transaction, as far as it knows.
-    in_transaction: bool,
+    pub(super) in_transaction: bool,
     /// Does a reader hold the client's connection up?
     pub(super) held_up: bool,
     /// Who woke the connection since its queue's waker was registered.
-    registered: bool,
-    wake: Option<usize>,
+    pub(super) registered: bool,
+    pub(super) wake: Option<usize>,
     pub(super) attempts: Vec<(u32, Cancel)>,
     /// Signals of attempts that were closed or broke off before they came.
     pub(super) late_signals: usize,
     /// Do attempts fail and break off, and has one broken off?
     pub(super) faults: bool,
     pub(super) broke_off: bool,
+    /// Is there a proxy between, which closes before the server has acted?
+    pub(super) proxy: bool,
+    /// All requests before this one are over.
+    pub(super) oldest: usize,
     pub(super) heard: Heard,
     /// A message of the session's own that is partly written.
     own: Vec<u8>,
@@ -95,20 +99,19 @@ pub(super) enum Cancel {
     Written(usize),
 }
 
-/// Bytes in the client's buffer: whose, and whether they are a COPY's data.
+/// Bytes in the client's buffer, and whose they are.
 #[derive(Clone, Copy, Debug)]
-struct Segment {
-    whose: usize,
-    copied: bool,
-    len: usize,
+pub(super) struct Segment {
+    pub(super) whose: usize,
+    pub(super) len: usize,
 }
 
 /// A COPY's sender: what it has sent that the connection has not taken, and
 /// whether it has ended.
-struct Sink {
-    request: usize,
-    sent: Vec<u8>,
-    ended: bool,
+pub(super) struct Sink {
+    pub(super) request: usize,
+    pub(super) sent: Vec<u8>,
+    pub(super) ended: bool,
 }
 
 impl World {
@@ -119,7 +122,9 @@ impl World {
             default_deadline: random.chance(15).then(|| Duration::from_millis(80)),
             ..Settings::default()
         };
-        let pair = Pair::started(settings);
+        let mut pair = Pair::started(settings);
+        let proxy = random.chance(5);
+        pair.machine.set_eof_proves(!proxy);
         World {
             pair,
             backend: Backend::new(),
@@ -140,6 +145,8 @@ impl World {
             late_signals: 0,
             faults: random.chance(10),
             broke_off: false,
+            proxy,
+            oldest: 0,
             heard: Heard::default(),
             own: Vec::new(),
             trace: Vec::new(),
@@ -159,420 +166,6 @@ impl World {
     pub(super) fn is_retired(&self) -> bool {
         self.pair.machine.retired.is_some()
     }
-
-    // ---- holders --------------------------------------------------------------
-
-    fn hold(
-        &mut self,
-        parent: Option<usize>,
-        lease: Option<LeaseId>,
-        deadline: Option<Instant>,
-        bound: bool,
-    ) -> usize {
-        self.holders.push(Holder {
-            parent,
-            lease,
-            deadline,
-            bound,
-            ended: false,
-            finished: false,
-        });
-        self.holders.len() - 1
-    }
-
-    /// A check-out, if the session may be had; `ended`: under a context that
-    /// has ended, which may always.
-    pub(super) fn begin_check_out(&mut self, ended: bool) -> bool {
-        if !ended {
-            if !self.pair.machine.is_clean() {
-                return false;
-            }
-            self.assert_clean();
-        }
-        let bound = ended || self.random.chance(80);
-        let deadline = (bound && self.random.chance(30)).then(|| {
-            self.now() + Duration::from_millis(u64::try_from(self.random.below(200)).unwrap() + 1)
-        });
-        let lease = self
-            .pair
-            .machine
-            .handle_check_out(deadline, bound, self.pair.now);
-        let holder = self.hold(None, Some(lease), deadline, bound);
-        self.check_out = Some(holder);
-        self.heard.change_holder();
-        self.note("check-out", holder);
-        self.look();
-        if ended {
-            self.end(holder);
-        }
-        true
-    }
-
-    pub(super) fn begin_operation(&mut self) {
-        let Some(outer) = self.check_out else { return };
-        if self.operation.is_some() || self.has_ended(outer) || !self.pair.machine.is_polled() {
-            return;
-        }
-        let lease = self.pair.begin();
-        let holder = self.hold(Some(outer), Some(lease), None, true);
-        self.operation = Some(holder);
-        self.note("operation", holder);
-        self.look();
-    }
-
-    pub(super) fn leave_operation(&mut self) {
-        let Some(holder) = self.operation.take() else {
-            return;
-        };
-        self.note("leave", holder);
-        // `within` is `run`: dropped half-way its context ends, else finishes.
-        if self.has_open_work(holder) {
-            self.end(holder);
-        } else {
-            self.finish(holder);
-        }
-        if let Some(lease) = self.holders[holder].lease {
-            self.pair.leave(lease);
-        }
-        self.look();
-    }
-
-    fn has_open_work(&self, holder: usize) -> bool {
-        self.requests
-            .iter()
-            .any(|asked| asked.holder == holder && asked.answers == 0)
-    }
-
-    /// A context ends, and with it all that is below it.
-    pub(super) fn end(&mut self, holder: usize) {
-        let state = &self.holders[holder];
-        if state.ended || state.finished || !state.bound {
-            return;
-        }
-        self.note("end", holder);
-        for below in 0..self.holders.len() {
-            let within = below == holder || self.holders[below].parent == Some(holder);
-            if within && !self.holders[below].ended && !self.holders[below].finished {
-                self.holders[below].ended = true;
-                if let Some(lease) = self.holders[below].lease {
-                    self.pair.end(lease);
-                }
-            }
-        }
-        self.look();
-    }
-
-    /// A context's work has returned its result.
-    pub(super) fn finish(&mut self, holder: usize) {
-        let state = &self.holders[holder];
-        let parent_of_live = self
-            .holders
-            .iter()
-            .any(|below| below.parent == Some(holder) && !below.ended && !below.finished);
-        if state.ended || state.finished || !state.bound || parent_of_live {
-            return;
-        }
-        self.note("finish", holder);
-        self.holders[holder].finished = true;
-        let until = self.holders[holder]
-            .deadline
-            .unwrap_or(self.now() + self.settings.finish_bound);
-        for number in 0..self.requests.len() {
-            let counts = self.requests[number].counts_as == Some(holder);
-            if counts && self.is_open_work(number) && !self.is_over_for_session(number) {
-                self.requests[number].until = Some(until);
-            }
-        }
-        if let Some(lease) = self.holders[holder].lease {
-            self.pair.finish(lease);
-        }
-        self.look();
-    }
-
-    /// The check-out's holder gives the client back, whatever it has asked.
-    pub(super) fn release(&mut self) {
-        self.leave_operation();
-        self.drop_sink();
-        if std::mem::take(&mut self.in_transaction) && self.random.chance(70) {
-            self.ask_text("ROLLBACK");
-        }
-        let Some(holder) = self.check_out.take() else {
-            return;
-        };
-        self.note("release", holder);
-        let state = &self.holders[holder];
-        let deadline = state.deadline.filter(|_| !state.finished);
-        let until = deadline.unwrap_or(self.now() + self.settings.finish_bound);
-        for number in 0..self.requests.len() {
-            let seen = self.requests[number].counts_as.is_some();
-            if seen && self.is_open_work(number) && !self.is_over_for_session(number) {
-                let asked = &mut self.requests[number];
-                match (asked.rows_up, asked.until) {
-                    (true, None) => asked.until = Some(until),
-                    (true, Some(_)) => {}
-                    (false, _) => asked.cancelled = true,
-                }
-            }
-        }
-        self.pair.release();
-        self.look();
-    }
-
-    pub(super) fn cancel_on_demand(&mut self) {
-        self.note("cancel", 0);
-        for number in 0..self.requests.len() {
-            if self.is_open_work(number) && self.requests[number].written {
-                self.requests[number].cancelled = true;
-            }
-        }
-        self.pair.machine.handle_cancel(self.pair.now);
-        self.pair.settle();
-        self.look();
-    }
-
-    // ---- the client ---------------------------------------------------------
-
-    /// Who would ask now, beside others or not.
-    pub(super) fn ask(&mut self) {
-        const TEXTS: [&str; 14] = [
-            "work",
-            "rows",
-            "endless",
-            "fail",
-            "copy",
-            "trigger",
-            "BEGIN",
-            "COMMIT",
-            "ROLLBACK",
-            "ROLLBACK TO sp",
-            "tidy",
-            "rows",
-            "endless",
-            "work",
-        ];
-        let text = TEXTS[self.random.below(TEXTS.len())];
-        self.ask_text(text);
-    }
-
-    pub(super) fn ask_text(&mut self, text: &'static str) {
-        let Some(mut holder) = self.operation.or(self.check_out) else {
-            return;
-        };
-        let outer = holder;
-        // A child context, if the check-out has a live one of its own.
-        if self.operation.is_none() && self.random.chance(20) {
-            let child = self
-                .holders
-                .iter()
-                .rposition(|below| below.parent == Some(outer) && below.lease.is_none());
-            holder = match child {
-                Some(child) if self.random.chance(60) => child,
-                _ if !self.has_ended(outer) => self.hold(Some(outer), None, None, true),
-                _ => outer,
-            };
-        }
-        let copies = matches!(text, "copy" | "trigger");
-        match text {
-            "BEGIN" => self.in_transaction = true,
-            "COMMIT" | "ROLLBACK" => self.in_transaction = false,
-            _ => {}
-        }
-        let simple = Verb::of(text) != Verb::Other || !copies && self.random.chance(50);
-        let bytes = match text {
-            "tidy" => [client::close(), client::sync()].concat(),
-            _ => request(text, simple),
-        };
-        let number = self.requests.len();
-        self.requests.push(Asked {
-            holder,
-            counts_as: None,
-            verb: Verb::of(text),
-            bytes,
-            copies,
-            written: false,
-            cancelled: false,
-            until: None,
-            default: None,
-            rows_up: false,
-            error_up: false,
-            answers: 0,
-            told_from: None,
-            must_fail: false,
-        });
-        self.note(text, number);
-        self.queue.push_back(number);
-        // Only the first that is queued since the last poll wakes.
-        if std::mem::take(&mut self.registered) {
-            self.wake = Some(number);
-        }
-    }
-
-    /// The holder of a COPY's sink does something with it.
-    pub(super) fn use_sink(&mut self) {
-        let finishes = self.random.chance(40);
-        if let Some(sink) = self.sink.as_mut().filter(|sink| !sink.ended) {
-            sink.ended = finishes;
-            let sent = if finishes {
-                client::copy_done()
-            } else {
-                client::copy_data(b"a row of data")
-            };
-            sink.sent.extend_from_slice(&sent);
-            self.note("sink", usize::from(finishes));
-        }
-    }
-
-    pub(super) fn drop_sink(&mut self) {
-        if let Some(sink) = self.sink.as_mut().filter(|sink| !sink.ended) {
-            sink.ended = true;
-            sink.sent.extend_from_slice(&client::copy_fail());
-            self.note("drops sink", 0);
-        }
-    }
-
-    /// One poll of the connection: reads, takes what is queued, writes at most
-    /// `limit` bytes, flushes.
-    pub(super) fn poll(&mut self, limit: usize) {
-        self.note("poll", limit);
-        let mark = self.pair.machine.mark();
-        if !self.held_up {
-            self.pair.up.clear();
-            self.heard.taken();
-            self.pair.machine.handle_taken_up(self.pair.now);
-            self.look();
-        }
-        let mut seen = self.attribute();
-        self.take_queue();
-        let flushed = self.pair.write(&mut seen, limit);
-        self.look();
-        self.registered |= flushed;
-        if flushed {
-            self.pair.machine.handle_polled(mark, self.pair.now);
-            self.pair.settle();
-            self.look();
-        }
-    }
-
-    /// Whose the first request out of this poll is, if its wake told.
-    fn attribute(&mut self) -> Option<LeaseId> {
-        let number = self.wake.take()?;
-        let tail_first = self.sink.as_ref().is_some_and(|sink| !sink.sent.is_empty());
-        let blocked = self.sink.as_ref().is_some_and(|sink| !sink.ended);
-        if tail_first || blocked || self.queue.front() != Some(&number) {
-            return None;
-        }
-        let holder = self.requests[number].holder;
-        if self.check_out.is_none()
-            || Some(holder) == self.check_out
-            || Some(holder) == self.operation
-        {
-            return None;
-        }
-        if self.holders[holder].parent != self.check_out {
-            return None;
-        }
-        let lease = match self.holders[holder].lease {
-            Some(lease) if self.pair.machine.knows(lease) => lease,
-            _ => {
-                let lease = self.pair.machine.handle_seen(None);
-                self.holders[holder].lease = Some(lease);
-                if self.has_ended(holder) {
-                    self.pair.end(lease);
-                } else if self.holders[holder].finished {
-                    self.pair.finish(lease);
-                }
-                lease
-            }
-        };
-        self.requests[number].counts_as = Some(holder);
-        if self.holders[holder].finished {
-            self.requests[number].until = Some(self.now() + self.settings.finish_bound);
-        }
-        Some(lease)
-    }
-
-    fn take_queue(&mut self) {
-        loop {
-            if let Some(sink) = &mut self.sink {
-                let sent = std::mem::take(&mut sink.sent);
-                let (request, ended) = (sink.request, sink.ended);
-                self.put(request, true, &sent);
-                if !ended {
-                    return;
-                }
-                self.sink = None;
-            }
-            let Some(number) = self.queue.pop_front() else {
-                return;
-            };
-            let bytes = std::mem::take(&mut self.requests[number].bytes);
-            self.count(number);
-            self.put(number, false, &bytes);
-            self.unanswered.push_back(number);
-            if self.requests[number].copies {
-                // Its caller may be gone already, and its sender with it.
-                let ended = self.check_out.is_none();
-                self.sink = Some(Sink {
-                    request: number,
-                    sent: if ended {
-                        client::copy_fail()
-                    } else {
-                        Vec::new()
-                    },
-                    ended,
-                });
-            }
-        }
-    }
-
-    /// The session sees a request: from now on it counts as somebody's.
-    fn count(&mut self, number: usize) {
-        let base = self.pair.machine.base();
-        let whose = self
-            .holders
-            .iter()
-            .rposition(|holder| holder.lease == Some(base));
-        if self.requests[number].counts_as.is_none() {
-            // An operation that has finished keeps its place for a while.
-            let place = whose.filter(|whose| self.holders[*whose].finished);
-            let outer = place.and_then(|place| self.holders[place].parent);
-            self.requests[number].counts_as = outer.or(whose);
-            let unbound = whose.is_none_or(|whose| {
-                let holder = &self.holders[whose];
-                !holder.bound || holder.finished
-            });
-            if unbound {
-                self.requests[number].default = self
-                    .settings
-                    .default_deadline
-                    .map(|after| self.now() + after);
-            }
-        }
-        // Nobody holds the session any more: abandoned in the queue.
-        if self.check_out.is_none() && self.is_work(number) {
-            self.requests[number].cancelled = true;
-        }
-    }
-
-    fn put(&mut self, whose: usize, copied: bool, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.pair.buffer.extend_from_slice(bytes);
-            let len = bytes.len();
-            self.segments.push_back(Segment { whose, copied, len });
-        }
-    }
-
-    /// Is a part of it still in the client's buffer?
-    pub(super) fn is_buffered(&self, number: usize) -> bool {
-        self.segments.iter().any(|segment| segment.whose == number)
-    }
-
-    /// Does the client hold back nothing?
-    pub(super) fn client_rests(&self) -> bool {
-        self.queue.is_empty() && self.segments.is_empty() && self.sink.is_none()
-    }
-
-    // ---- the network ----------------------------------------------------------
 
     pub(super) fn deliver_up(&mut self, limit: usize) {
         let len = self.backend.said().min(limit);
@@ -639,6 +232,11 @@ impl World {
                 self.attempts.remove(which);
                 self.pair.over(number, Outcome::BrokenOff);
             }
+            Cancel::Written(sent) if self.proxy && self.random.chance(50) => {
+                self.late_signals += 2 - sent;
+                self.attempts.remove(which);
+                self.pair.over(number, Outcome::Eof);
+            }
             Cancel::Written(sent @ (0 | 1)) => {
                 self.attempts[which].1 = Cancel::Written(sent + 1);
                 self.signal();
@@ -658,7 +256,7 @@ impl World {
     }
 
     /// What was written, dropped, said and asked for since the last look.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         for did in std::mem::take(&mut self.pair.did) {
             match did {
                 Did::Wrote(len) => self.wrote(len),
@@ -681,23 +279,23 @@ impl World {
             }
         }
         self.note_who_is_to_be_told();
+        while self.oldest < self.requests.len()
+            && self.requests[self.oldest].answers > 0
+            && !self.in_flight(self.oldest)
+        {
+            self.oldest += 1;
+        }
     }
 
     fn wrote(&mut self, len: usize) {
         let wire: Vec<u8> = self.pair.wire.drain(..len).collect();
         let mut from = 0;
         for segment in self.take_segments(len) {
-            let Segment { whose, copied, len } = segment;
+            let Segment { whose, len } = segment;
             if !std::mem::replace(&mut self.requests[whose].written, true) {
                 self.assert_may_be_written(whose);
             }
-            // The rest of a message of a COPY that is over: nobody will look.
-            let late = copied && !self.backend.has(Who::Request(whose));
-            let who = if late {
-                Who::Nobody
-            } else {
-                Who::Request(whose)
-            };
+            let who = Who::Request(whose);
             self.backend.write(who, &wire[from..from + len]);
             from += len;
         }

@@ -296,6 +296,34 @@ fn a_commit_that_was_told_as_ended_leaves_the_client_idle() {
     assert_eq!(line.ledger.client_status(), Status::Failed);
 }
 
+/// A client closes the statement that failed before it commits.
+#[test]
+fn a_transaction_that_was_told_as_failed_stays_so_after_a_close() {
+    let mut line = Line::open();
+    line.send(&client::query("BEGIN"));
+    line.receive(&server::ready(b'T'));
+    line.send(&client::execute("s0"));
+    line.settle(1);
+    let done = [
+        server::bind_complete(),
+        server::command_complete("INSERT 0 1"),
+    ];
+    line.receive(&done.concat());
+    line.receive(&server::ready(b'T'));
+    assert_eq!(line.ledger.client_status(), Status::Failed);
+    line.lease = 2;
+    for clean_up in [client::close(), Vec::new()] {
+        line.send(&[clean_up, client::sync()].concat());
+        line.receive(&server::ready(b'T'));
+        assert_eq!(line.ledger.client_status(), Status::Failed);
+    }
+    // What ends it, or goes back before it, is another matter.
+    line.send(&client::query("ROLLBACK TO s"));
+    line.receive(&server::ready(b'T'));
+    assert_eq!(line.ledger.client_status(), Status::InTransaction);
+    line.assert_over();
+}
+
 #[test]
 fn start_up_tells_the_key_and_the_version() {
     let mut line = Line::new();

@@ -1,251 +1,10 @@
-//! Nothing queued is missed, no collateral, no storm, never a success, asked
-//! for.
+//! No collateral, nothing left behind, no storm, never a success, asked for.
 
 use std::time::Duration;
 
 use super::super::*;
-use super::Pair;
-use crate::wire::message;
-use crate::wire::testing::{client, server};
-
-const MS: Duration = Duration::from_millis(1);
-
-/// What a server says to a statement that was cancelled.
-fn cancelled(status: u8) -> Vec<u8> {
-    [server::error("ERROR", "cancelled"), server::ready(status)].concat()
-}
-
-/// In a transaction whose BEGIN was answered.
-fn in_transaction() -> (Pair, LeaseId) {
-    let mut pair = Pair::open();
-    pair.send(&client::query("BEGIN"));
-    pair.receive(&server::ready(b'T'));
-    pair.poll();
-    assert_eq!((pair.got(), pair.heard()), ("Q".into(), "Z".into()));
-    let lease = pair.machine.check_out_lease();
-    (pair, lease)
-}
-
-/// Has the cancel that is due sent, answered and closed.
-#[track_caller]
-fn drain(pair: &mut Pair, status: u8) {
-    let attempt = pair.cancel();
-    pair.receive(&cancelled(status));
-    pair.over(attempt, Outcome::Eof);
-    assert_eq!(pair.output(), Some(Output::Drained));
-}
-
-#[test]
-fn rule_6_what_is_queued_when_its_lease_ends_is_answered_and_never_written() {
-    let mut pair = Pair::open();
-    let lease = pair.machine.check_out_lease();
-    pair.end(lease);
-    pair.send(&[client::query("UPDATE"), client::execute("s1")].concat());
-    assert_eq!((pair.got(), pair.heard()), ("".into(), "EZEZ".into()));
-    pair.assert_clean();
-}
-
-#[test]
-fn rule_6_it_is_answered_in_the_clients_order() {
-    let mut pair = Pair::open();
-    let lease = pair.machine.check_out_lease();
-    pair.send(&client::query("ROLLBACK"));
-    pair.buffer.extend_from_slice(&client::query("queued"));
-    pair.end(lease);
-    pair.write(&mut None, usize::MAX);
-    assert_eq!(pair.heard(), "", "the clean-up before it is not answered");
-    pair.receive(&server::ready(b'I'));
-    assert_eq!((pair.got(), pair.heard()), ("Q".into(), "ZEZ".into()));
-    pair.assert_clean();
-}
-
-#[test]
-fn rule_6_an_ended_check_out_stays_ended_until_the_next() {
-    let (mut pair, lease) = in_transaction();
-    pair.end(lease);
-    pair.poll();
-    // Its holder goes on: nothing is written but the clean-up.
-    pair.send(&client::query("UPDATE"));
-    assert_eq!((pair.got(), pair.heard()), ("".into(), "EZ".into()));
-    pair.send(&client::query("ROLLBACK"));
-    assert_eq!(pair.got(), "Q");
-    pair.receive(&server::ready(b'I'));
-    pair.send(&client::query("UPDATE"));
-    assert_eq!((pair.got(), pair.heard()), ("".into(), "ZEZ".into()));
-    pair.assert_clean();
-    pair.check_out();
-    pair.send(&client::query("SELECT 1"));
-    assert_eq!(pair.got(), "Q");
-}
-
-#[test]
-fn rule_6_not_clean_before_the_connection_was_polled_after_the_release() {
-    let mut pair = Pair::open();
-    let lease = pair.machine.check_out_lease();
-    pair.end(lease);
-    pair.poll();
-    // Queued in the client, seen by nobody.
-    pair.buffer.extend_from_slice(&client::query("UPDATE"));
-    pair.release();
-    assert!(!pair.machine.is_clean());
-    pair.poll();
-    assert_eq!((pair.got(), pair.heard()), ("".into(), "EZ".into()));
-    pair.assert_rests();
-}
-
-#[test]
-fn rule_6_nor_where_nothing_has_ended() {
-    let mut pair = Pair::open();
-    // A future dropped before the connection took its request.
-    pair.buffer.extend_from_slice(&client::query("UPDATE"));
-    pair.release();
-    assert!(!pair.machine.is_clean());
-    pair.poll();
-    assert_eq!((pair.got(), pair.heard()), ("".into(), "EZ".into()));
-    pair.poll();
-    pair.assert_rests();
-}
-
-#[test]
-fn rule_6_a_poll_that_began_before_the_release_does_not_count() {
-    let mut pair = Pair::open();
-    let mark = pair.machine.mark();
-    pair.release();
-    pair.machine.handle_polled(mark, pair.now);
-    assert!(!pair.machine.is_clean());
-    pair.poll();
-    pair.assert_rests();
-}
-
-#[test]
-fn rule_6_until_it_was_polled_a_request_counts_as_the_ended_operations() {
-    let mut pair = Pair::open();
-    let operation = pair.begin();
-    pair.end(operation);
-    pair.leave(operation);
-    pair.buffer
-        .extend_from_slice(&client::query("of the operation"));
-    pair.poll();
-    assert_eq!((pair.got(), pair.heard()), ("".into(), "EZ".into()));
-    assert_eq!(pair.machine.base(), pair.machine.check_out_lease());
-    pair.send(&client::query("of the check-out"));
-    assert_eq!(pair.got(), "Q");
-    pair.receive(&server::ready(b'I'));
-    assert_eq!(pair.heard(), "Z");
-    pair.assert_clean();
-}
-
-#[test]
-fn rule_6_what_was_told_as_ended_fails_its_transaction_whatever_the_server_made_of_it() {
-    let (mut pair, _) = in_transaction();
-    let operation = pair.begin();
-    pair.send(&client::query("UPDATE one"));
-    pair.end(operation);
-    pair.leave(operation);
-    // The server had done it before the signal came.
-    let attempt = pair.cancel();
-    pair.receive(&[server::command_complete("UPDATE 1"), server::ready(b'T')].concat());
-    pair.over(attempt, Outcome::Eof);
-    pair.poll();
-    assert_eq!((pair.got(), pair.heard()), ("Q".into(), "EZ".into()));
-    assert_eq!(pair.got(), "", "the transaction is left to its owner");
-    // The owner goes on in its transaction: that has to fail first.
-    pair.send(&client::query("UPDATE two"));
-    pair.drive();
-    assert!(pair.wire.starts_with(b"Q\0\0\0\x37ROLLBACK TO"));
-    assert_eq!(pair.got(), "Q");
-    pair.receive(&cancelled(b'E'));
-    pair.write(&mut None, usize::MAX);
-    assert_eq!(pair.got(), "Q", "and only then it is asked for");
-    pair.receive(&cancelled(b'E'));
-    assert_eq!(pair.heard(), "EZ", "the server's own 25P02");
-    pair.send(&client::query("COMMIT"));
-    assert_eq!(pair.got(), "Q", "which the server makes a ROLLBACK");
-    pair.receive(&[server::command_complete("ROLLBACK"), server::ready(b'I')].concat());
-    assert_eq!(pair.heard(), "CZ");
-    pair.assert_clean();
-}
-
-#[test]
-fn rule_6_the_next_check_out_is_not_told_of_it() {
-    let (mut pair, lease) = in_transaction();
-    pair.send(&client::query("UPDATE one"));
-    pair.end(lease);
-    drain(&mut pair, b'E');
-    pair.release();
-    pair.poll();
-    assert_eq!((pair.got(), pair.heard()), ("QQ".into(), "EZ".into()));
-    pair.receive(&server::ready(b'I'));
-    pair.check_out();
-    pair.send(&client::query("UPDATE two"));
-    assert_eq!(pair.wire, client::query("UPDATE two"));
-}
-
-#[test]
-fn rule_6_the_owners_rollback_goes_out_without_that() {
-    for text in ["ROLLBACK", "ROLLBACK TO sp"] {
-        let (mut pair, _) = in_transaction();
-        let operation = pair.begin();
-        pair.send(&client::query("UPDATE one"));
-        pair.end(operation);
-        pair.leave(operation);
-        drain(&mut pair, b'T');
-        pair.poll();
-        assert_eq!((pair.got(), pair.heard()), ("Q".into(), "EZ".into()));
-        pair.send(&client::query(text));
-        assert_eq!(pair.wire, client::query(text));
-        pair.got();
-        let status = if text == "ROLLBACK" { b'I' } else { b'T' };
-        pair.receive(&server::ready(status));
-        pair.send(&client::query("UPDATE two"));
-        assert_eq!(pair.wire, client::query("UPDATE two"));
-    }
-}
-
-#[test]
-fn rule_6_a_transaction_that_is_over_on_the_server_is_not_over_for_its_owner() {
-    let (mut pair, _) = in_transaction();
-    let operation = pair.begin();
-    pair.send(&client::query("UPDATE; COMMIT"));
-    pair.end(operation);
-    pair.leave(operation);
-    drain(&mut pair, b'I');
-    pair.poll();
-    assert_eq!((pair.got(), pair.heard()), ("Q".into(), "EZ".into()));
-    pair.send(&client::query("UPDATE two"));
-    pair.drive();
-    assert!(pair.wire.starts_with(b"Q\0\0\0\x3eBEGIN; ROLLBACK TO"));
-    pair.got();
-    pair.receive(&cancelled(b'E'));
-    pair.write(&mut None, usize::MAX);
-    assert_eq!(pair.got(), "Q");
-    pair.receive(&cancelled(b'E'));
-    pair.send(&client::query("ROLLBACK"));
-    pair.receive(&server::ready(b'I'));
-    pair.got();
-    pair.heard();
-    pair.assert_clean();
-}
-
-#[test]
-fn rule_6_what_was_told_as_idle_is_made_idle() {
-    // A COMMIT that was never written has ended its transaction for the client.
-    let (mut pair, _) = in_transaction();
-    let operation = pair.begin();
-    pair.end(operation);
-    pair.leave(operation);
-    pair.send(&client::query("COMMIT"));
-    assert!(pair.up.ends_with(&server::ready(b'I')));
-    pair.drive();
-    assert_eq!(pair.wire, message::ROLLBACK);
-    pair.got();
-    pair.send(&client::query("next"));
-    assert_eq!(pair.got(), "", "behind the session's own");
-    pair.receive(&server::ready(b'I'));
-    pair.poll();
-    pair.heard();
-    pair.assert_clean();
-}
+use super::pair::{MS, Pair, cancelled};
+use crate::wire::testing::{client, message, server};
 
 #[test]
 fn rule_7_an_operation_takes_the_place_of_the_check_out() {
@@ -255,7 +14,7 @@ fn rule_7_an_operation_takes_the_place_of_the_check_out() {
     pair.send(&client::query("slow"));
     pair.end(operation);
     assert_eq!(pair.heard(), "EZ");
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     pair.leave(operation);
     pair.poll();
     assert_eq!(pair.machine.base(), outer);
@@ -298,7 +57,7 @@ fn rule_7_once_the_neighbour_is_done_the_cancel_goes_out_with_its_own_grace() {
     assert_eq!(pair.output(), None, "the grace has not begun");
     pair.receive(&server::ready(b'I'));
     assert_eq!(pair.heard(), "ZEZ");
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     assert_eq!(pair.got(), "QQ");
     pair.finish(two);
     pair.assert_clean();
@@ -328,7 +87,7 @@ fn rule_7_what_was_told_later_is_attributed_unless_it_has_ended_otherwise() {
     pair.machine.handle_attributed(number, one, pair.now);
     pair.end(one);
     assert_eq!(pair.heard(), "EZ");
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     // Cancelled on demand, it does not come back to life.
     let two = pair.beside();
     let number = pair.machine.next_request();
@@ -337,7 +96,7 @@ fn rule_7_what_was_told_later_is_attributed_unless_it_has_ended_otherwise() {
     pair.machine.handle_attributed(number, two, pair.now);
     pair.settle();
     assert_eq!(pair.heard(), "EZ");
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     assert_eq!(pair.got(), "QQ");
     pair.assert_clean();
 }
@@ -366,7 +125,7 @@ fn rule_8_without_its_client_a_session_ends_what_is_in_flight() {
     pair.machine.handle_client_gone(pair.now);
     pair.send(&client::terminate());
     assert_eq!(pair.got(), "Q", "first comes the drain");
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     pair.write(&mut None, usize::MAX);
     assert_eq!((pair.got(), pair.heard()), ("X".into(), "EZ".into()));
     pair.poll();
@@ -425,7 +184,7 @@ fn rule_13_never_a_success_for_work_that_was_told_as_ended() {
     for said in [
         server::data_row("2"),
         server::command_complete("SELECT 2"),
-        message_tag(b's'),
+        message(b's', b""),
         server::copy_done(),
         server::ready(b'I'),
     ] {
@@ -465,7 +224,7 @@ fn rule_13_the_session_reads_on_by_itself() {
     assert!(!pair.machine.drains());
     pair.end(lease);
     assert!(pair.machine.drains() && pair.machine.wants_filter());
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     assert!(!pair.machine.drains() && !pair.machine.wants_filter());
 }
 
@@ -488,7 +247,7 @@ fn rule_14_what_is_in_flight_when_a_context_finishes_runs_on_until_its_deadline(
     assert_eq!(pair.output(), None);
     pair.pass(MS);
     assert_eq!(pair.heard(), "EZ");
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     pair.poll();
     assert_eq!(pair.got(), "Q");
     pair.assert_rests();
@@ -507,7 +266,7 @@ fn rule_14_where_there_was_no_deadline_finish_bound_is_one() {
         pair.pass(Settings::default().finish_bound - MS);
         assert_eq!(pair.output(), None);
         pair.pass(MS);
-        drain(&mut pair, b'I');
+        pair.drain(b'I');
         assert_eq!((pair.got(), pair.heard()), ("Q".into(), "EZ".into()));
         pair.assert_clean();
     }
@@ -521,7 +280,7 @@ fn rule_14_abandoned_work_without_a_row_is_cancelled_when_found_released() {
     pair.pass(Duration::from_secs(1));
     assert_eq!(pair.output(), None, "nobody has said that it is abandoned");
     pair.release();
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     pair.poll();
     assert_eq!((pair.got(), pair.heard()), ("BES".into(), "2EZ".into()));
     pair.assert_rests();
@@ -537,7 +296,7 @@ fn rule_14_abandoned_work_that_has_sent_rows_runs_on() {
     assert_eq!((pair.output(), pair.heard()), (None, "D".into()));
     pair.receive(&server::ready(b'I'));
     assert_eq!(pair.heard(), "ZEZ", "the one behind it is cancelled");
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     pair.poll();
     assert_eq!(pair.got(), "BESBES");
     pair.assert_rests();
@@ -556,7 +315,7 @@ fn rule_14_a_default_deadline_ends_one_request_and_not_its_check_out() {
     assert_eq!((pair.output(), pair.heard()), (None, "".into()));
     pair.pass(MS);
     assert_eq!(pair.heard(), "EZ");
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     assert!(!pair.machine.leases.ended(check_out));
     pair.send(&client::query("next"));
     pair.receive(&server::ready(b'I'));
@@ -572,63 +331,9 @@ fn asked_to_cancel_a_session_cancels_what_is_in_flight_and_nothing_later() {
     assert!(pair.machine.handle_cancel(pair.now));
     pair.send(&client::query("next"));
     assert_eq!((pair.got(), pair.heard()), ("Q".into(), "EZ".into()));
-    drain(&mut pair, b'I');
+    pair.drain(b'I');
     pair.write(&mut None, usize::MAX);
     pair.receive(&server::ready(b'I'));
     assert_eq!((pair.got(), pair.heard()), ("Q".into(), "Z".into()));
     pair.assert_clean();
-}
-
-#[test]
-fn a_request_behind_a_copy_waits_until_nothing_of_the_copy_is_in_doubt() {
-    let mut pair = Pair::open();
-    pair.send(&client::execute("copy"));
-    pair.receive(&[server::bind_complete(), server::copy_in_response()].concat());
-    pair.send(&[client::copy_done(), client::query("next")].concat());
-    assert_eq!(pair.got(), "BEScS");
-    pair.receive(&server::error("ERROR", "at its very end"));
-    assert_eq!(pair.got(), "Q", "the fence");
-    pair.receive(&[server::ready(b'I'), server::empty_query_response()].concat());
-    pair.receive(&server::ready(b'I'));
-    pair.write(&mut None, usize::MAX);
-    assert_eq!(pair.got(), "Q", "and now the next one");
-    pair.receive(&server::ready(b'I'));
-    assert_eq!(pair.heard(), "2GEZZ");
-    pair.assert_clean();
-}
-
-#[test]
-fn a_copy_that_its_client_has_left_is_ended_by_the_session() {
-    let mut pair = Pair::open();
-    pair.send(&client::query("COPY t FROM STDIN"));
-    pair.receive(&server::copy_in_response());
-    assert_eq!(pair.got(), "Q");
-    pair.send(&client::query("next"));
-    assert_eq!(pair.got(), "f");
-    pair.receive(&[server::error("ERROR", "COPY failed"), server::ready(b'I')].concat());
-    pair.write(&mut None, usize::MAX);
-    assert_eq!(pair.got(), "Q");
-    pair.receive(&server::ready(b'I'));
-    assert_eq!(pair.heard(), "GEZZ");
-    pair.assert_clean();
-}
-
-#[test]
-fn a_copy_is_ended_behind_the_clients_message_and_before_the_next() {
-    let mut pair = Pair::open();
-    let lease = pair.machine.check_out_lease();
-    pair.send(&client::execute("copy"));
-    pair.receive(&[server::bind_complete(), server::copy_in_response()].concat());
-    pair.got();
-    let row = client::copy_data(b"a long row");
-    pair.buffer.extend_from_slice(&row);
-    pair.write(&mut None, 8);
-    pair.end(lease);
-    pair.send(&[client::copy_data(b"more"), client::copy_done()].concat());
-    let expected = [&row[..], message::COPY_FAIL, message::SYNC].concat();
-    assert_eq!(pair.wire, expected);
-}
-
-fn message_tag(tag: u8) -> Vec<u8> {
-    crate::wire::testing::message(tag, b"")
 }
