@@ -162,18 +162,19 @@ async fn in_time<F: Future>(future: F) -> F::Output {
 }
 
 async fn pid(client: &Client) -> i32 {
-    let row = in_time(client.query_one("SELECT pg_backend_pid()", &[])).await;
+    let pid = "SELECT pg_backend_pid()";
+    let pid = in_time(client.query_one_scalar(pid, &[])).await.unwrap();
     apart().await;
-    row.unwrap().get(0)
+    pid
 }
 
 async fn works(client: &Client) {
-    let row = in_time(client.query_one("SELECT 6 * 7", &[])).await;
-    assert_eq!(row.unwrap().get::<_, i32>(0), 42);
+    let answer = in_time(client.query_one_scalar::<i32, _>("SELECT 6 * 7", &[])).await;
+    assert_eq!(answer.unwrap(), 42);
     apart().await;
 }
 
-/// tokio-postgres queues a Close when a query by text is over. Of what is
+/// tokio-postgres queues a Close when a query by text and its rows are gone. Of what is
 /// queued together with that, without a turn of the connection's task between
 /// them, nobody can tell whose it is (see `docs/limits.md`, "Shared clients").
 async fn apart() {
