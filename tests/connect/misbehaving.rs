@@ -171,7 +171,7 @@ async fn a_black_hole_is_left_for_the_next_host() {
     let builder = Connector::builder(config, NoTls).eof_proof(EofProof::Proof);
     let connector = builder.build().unwrap();
     let ctx = Context::background().with_timeout(LONG);
-    connector.connect(&ctx).await.unwrap();
+    drop(connector.connect(&ctx).await.unwrap());
 }
 
 #[tokio::test]

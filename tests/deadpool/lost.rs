@@ -1,9 +1,12 @@
 //! Connections that are lost, and state that is left in them.
 
+use std::time::Duration;
+
 use pgdeadline::Context;
+use pgdeadline_tests::leaks::Count;
 use tokio::time::timeout;
 
-use super::{LONG, SHORT, SLEEP, Shared, pid};
+use super::{LONG, SHORT, SLEEP, Shared, ended_in, pid};
 
 const SIZE: usize = 4;
 
@@ -132,4 +135,51 @@ async fn a_client_returned_inside_a_transaction_that_still_works_is_rolled_back_
     assert_eq!(pid(&client).await, before);
     // Inside a transaction that is refused.
     client.batch_execute("VACUUM pg_am").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_dropped_for_good_stops_its_abandoned_work() {
+    let shared = Shared::pool(1).await;
+    let client = shared.pool.get().await.unwrap();
+    let before = pid(&client).await;
+    let query = client.batch_execute(SLEEP);
+    assert!(timeout(SHORT, query).await.is_err());
+    drop(deadpool_postgres::Object::take(client));
+    shared.server.wait_gone(before, LONG).await;
+
+    // And so does a pool that is dropped, with all its clients.
+    let client = shared.pool.get().await.unwrap();
+    let before = pid(&client).await;
+    assert!(timeout(SHORT, client.batch_execute(SLEEP)).await.is_err());
+    let Shared { server, pool, .. } = shared;
+    drop((client, pool));
+    server.wait_gone(before, LONG).await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_pool_and_its_ended_queries() {
+    let shared = Shared::pool(SIZE).await;
+    let _ = all_pids(&shared).await;
+    let before = Count::tasks();
+    let before = before.and_backends(shared.server, &shared.name).await;
+    for n in 0..20 {
+        let ctx = Context::background().child();
+        let work = ended_in(&ctx, &shared.pool);
+        let end = async {
+            tokio::time::sleep(Duration::from_millis(n)).await;
+            ctx.cancel();
+        };
+        let (error, ()) = tokio::join!(work, end);
+        assert!(error.is_cancelled());
+    }
+    let server = Some((shared.server, shared.name.as_str()));
+    before.assert_no_more(server).await;
+
+    let Shared { server, name, pool } = shared;
+    drop(pool);
+    let none = Count {
+        backends: Some(0),
+        ..Count::default()
+    };
+    none.assert_no_more(Some((server, &name))).await;
 }

@@ -1,11 +1,15 @@
 //! A check-out that meets sessions which are still draining.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use pgdeadline::Context;
 use pgdeadline_tests::scripted::{Backend, Cancel, Expect, Net, message};
 use tokio::time::Instant;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{self, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::scripted_pool;
 
@@ -147,4 +151,59 @@ async fn the_wait_is_over_when_the_context_is() {
     let error = client.batch_execute("SELECT 1").await.unwrap_err();
     assert!(super::found(&error).is_deadline(), "{error}");
     assert_eq!(began.elapsed(), Duration::from_millis(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_pool_closes_is_told_as_retired_by_it() {
+    let net = Net::new();
+    let (pool, _draining) = draining(&net, 2).await;
+    let told = Told::default();
+    let _listening = tracing_subscriber::registry()
+        .with(told.clone())
+        .set_default();
+
+    // The first is refused; the second is dropped while it is waited for.
+    let waiting = tokio::time::timeout(Duration::from_millis(80), pool.get());
+    assert!(waiting.await.is_err());
+    assert_eq!(
+        *told.0.lock().unwrap(),
+        [
+            "the connection is still busy with work that has ended; \
+             it is closed instead of waited for",
+            "its check-out was dropped",
+        ]
+    );
+    assert_eq!(pool.status().size, 0);
+}
+
+/// Why the pool has retired sessions, by its events.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Told {
+    fn on_event(&self, event: &tracing::Event<'_>, _: layer::Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if fields.reason == "pool" {
+            self.0.lock().unwrap().push(fields.why);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    reason: String,
+    why: String,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "reason" => self.reason = value.into(),
+            "why" => self.why = value.into(),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }

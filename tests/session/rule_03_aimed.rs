@@ -167,6 +167,33 @@ async fn a_dropped_transactions_rollback_is_written_alone_and_never_cancelled() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollback_waits_until_nothing_is_in_flight_although_nothing_has_ended() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        ..
+    } = Stage::new().await;
+    // Somebody's own time-out: no context has ended, and the work goes on.
+    let work = tokio::time::timeout(ms(200), async {
+        let transaction = client.transaction().await?;
+        transaction.batch_execute(SLEEP).await
+    });
+    let (timed_out, ()) = tokio::join!(work, async {
+        backend.expect(Expect::query("START TRANSACTION")).await;
+        backend.send(done("BEGIN", b'T')).await;
+        backend.expect(Expect::query(SLEEP)).await;
+    });
+    assert!(timed_out.is_err());
+    backend.expect_silence(ms(500)).await;
+    backend.send(done("SELECT 1", b'T')).await;
+    backend.expect(Expect::query("ROLLBACK")).await;
+    backend.send(done("ROLLBACK", b'I')).await;
+    serves_on(&client, &mut backend).await;
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_statements_close_is_written_although_its_context_has_ended() {
     let Stage {
         net,

@@ -125,6 +125,52 @@ async fn a_copy_whose_caller_stops_writing_is_ended_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_whose_caller_holds_the_sink_is_ended_by_the_session() {
+    let Stage {
+        net,
+        client,
+        session,
+        mut backend,
+        ..
+    } = Stage::new().await;
+    answer_cancels(&net);
+    let (began, ctx) = (Instant::now(), deadline(200));
+    let (copied, ()) = tokio::join!(
+        ctx.scope(async {
+            let sink = client.copy_in::<_, Bytes>(COPY_IN).await.unwrap();
+            let mut sink = Box::pin(sink);
+            sink.send(Bytes::from_static(b"1\n")).await.unwrap();
+            sleep(ms(1000)).await;
+            // Whole as far as the caller knows; told as ended all the same.
+            sink.as_mut().finish().await
+        }),
+        async {
+            opens_copy_in(&mut backend).await;
+            let end = reads_to_the_end(&mut backend).await;
+            assert_at(began, 200);
+            assert!(matches!(end, Frontend::CopyFail { .. }), "{end}");
+            backend
+                .send([
+                    message::error("57014", "COPY from stdin failed"),
+                    message::ready_for_query(b'I'),
+                ])
+                .await;
+            backend.expect(Expect::query("")).await;
+            backend
+                .send([
+                    message::empty_query_response(),
+                    message::ready_for_query(b'I'),
+                ])
+                .await;
+            closes_the_statement(&mut backend).await;
+        }
+    );
+    assert!(told(copied.unwrap_err()).is_deadline());
+    is_clean(&session).await;
+    serves_on(&client, &mut backend).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_whose_caller_drops_the_sink_is_failed_by_the_client() {
     let Stage {
         net,

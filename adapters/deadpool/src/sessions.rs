@@ -113,3 +113,85 @@ struct Matched {
 }
 
 static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(RwLock::default);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PgConnect;
+    use deadpool_postgres::{Manager, ManagerConfig, Pool};
+    use pgdeadline::dial::{Address, Dial, DialFuture, Socket, SocketOptions};
+    use pgdeadline::{Connector, EofProof};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio_postgres::NoTls;
+
+    /// Lets everybody in, with the same key, and says no more.
+    struct SameKey(ClientKey);
+
+    impl Dial for SameKey {
+        fn dial(&self, _: Address, _: SocketOptions) -> DialFuture {
+            let (near, far) = tokio::io::duplex(1024);
+            tokio::spawn(greet(far, self.0));
+            Box::pin(async move { Ok(Socket::new(near)) })
+        }
+
+        fn resolve(&self, _: String, port: u16) -> pgdeadline::dial::ResolveFuture {
+            Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+        }
+    }
+
+    async fn greet(mut client: DuplexStream, key: ClientKey) {
+        let mut start_up = [0; 8];
+        client.read_exact(&mut start_up).await.unwrap();
+        let mut greeting = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c".to_vec();
+        greeting.extend(key.0.to_be_bytes());
+        greeting.extend(key.1.to_be_bytes());
+        greeting.extend(b"Z\0\0\0\x05I");
+        client.write_all(&greeting).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+    }
+
+    /// A pool that does not look for its sessions by itself.
+    fn pool(key: ClientKey) -> Pool {
+        let config = "postgres://me@db.test/app".parse().unwrap();
+        let connector = Connector::builder(config, NoTls)
+            .dial(SameKey(key))
+            .eof_proof(EofProof::Proof)
+            .build()
+            .unwrap();
+        let connect = PgConnect::new(connector);
+        let config = tokio_postgres::Config::new();
+        let manager = Manager::from_connect(config, connect, ManagerConfig::default());
+        Pool::builder(manager).max_size(4).build().unwrap()
+    }
+
+    fn is_known(key: ClientKey) -> bool {
+        let table = TABLE.read().unwrap();
+        let matched = table.by_cache.values();
+        table.by_key.contains_key(&key) || matched.map(|m| m.session.client_key()).any(|k| k == key)
+    }
+
+    #[tokio::test]
+    async fn a_session_is_found_as_long_as_its_client_is_there() {
+        const KEY: ClientKey = (11, 12);
+        let pool = pool(KEY);
+        let client = pool.get().await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(of(&client).unwrap().client_key(), KEY);
+        }
+        drop(deadpool_postgres::Object::take(client));
+        while is_known(KEY) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_two_sessions_have_matches_neither() {
+        let pool = pool((21, 22));
+        let first = pool.get().await.unwrap();
+        assert!(of(&first).is_some());
+        let second = pool.get().await.unwrap();
+        assert!(of(&second).is_none());
+        assert!(of(&first).is_some(), "known by its cache");
+    }
+}

@@ -88,20 +88,22 @@ fn rule_6_a_poll_that_began_before_the_release_does_not_count() {
 }
 
 #[test]
-fn rule_6_until_it_was_polled_a_request_counts_as_the_ended_operations() {
+fn rule_6_what_an_ended_operation_queued_is_refused_although_it_has_left() {
     let mut pair = Pair::open();
     let operation = pair.begin();
     pair.end(operation);
     pair.leave(operation);
-    pair.buffer
-        .extend_from_slice(&client::query("of the operation"));
-    pair.poll();
+    assert!(!pair.machine.is_polled(), "the next operation has to wait");
+    // Its wake tells whose the first is; the next is the holder's, who must
+    // not be told of an end that is not his.
+    pair.send_as(Some(operation), &client::query("of the operation"));
     assert_eq!((pair.got(), pair.heard()), ("".into(), "EZ".into()));
     assert_eq!(pair.machine.base(), pair.machine.check_out_lease());
     pair.send(&client::query("of the check-out"));
     assert_eq!(pair.got(), "Q");
     pair.receive(&server::ready(b'I'));
     assert_eq!(pair.heard(), "Z");
+    pair.poll();
     pair.assert_clean();
 }
 
@@ -218,14 +220,17 @@ fn rule_6_what_was_told_as_idle_is_made_idle() {
     let (mut pair, _) = Pair::in_transaction();
     let operation = pair.begin();
     pair.end(operation);
-    pair.leave(operation);
     pair.send(&client::query("COMMIT"));
+    pair.leave(operation);
     assert!(pair.up.ends_with(&server::ready(b'I')));
     pair.drive();
     assert_eq!(pair.wire, message::ROLLBACK);
     pair.got();
     pair.send(&client::query("next"));
     assert_eq!(pair.got(), "", "behind the session's own");
+    pair.receive(&server::ready(b'I'));
+    pair.write(&mut None, usize::MAX);
+    assert_eq!(pair.got(), "Q", "and after it");
     pair.receive(&server::ready(b'I'));
     pair.poll();
     pair.heard();
