@@ -89,9 +89,11 @@ impl Bench {
     ) -> Bench {
         trace_if_asked();
         let name = config.get_application_name().unwrap().to_owned();
-        // On a machine that stalls a short wait would be too short, and another
-        // backend be opened; who tests that wait sets it.
-        let connector = Connector::builder(config, NoTls).checkout_wait(LATE);
+        // On a machine that stalls a short wait, or grace, would be too short, and another
+        // backend be opened; who tests them sets them.
+        let connector = Connector::builder(config, NoTls)
+            .checkout_wait(LATE)
+            .grace(LATE);
         let connector = set(connector).build().unwrap();
         let pool = Builder::new(connector).max_size(size).build().unwrap();
         Bench { server, name, pool }
