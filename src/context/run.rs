@@ -72,6 +72,11 @@ impl Context {
     /// # }
     /// ```
     ///
+    /// A session often answers in the server's place before this is polled
+    /// again; then the result is `Ok` with the client's own error, in which
+    /// [`Error::find`](crate::Error::find) finds the end.
+    /// [`try_run`](Context::try_run) makes one error of the two.
+    ///
     /// # Fairness
     ///
     /// On a context that has ended already, the error is returned and `future`

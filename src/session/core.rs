@@ -47,6 +47,9 @@ pub(crate) struct Core {
     asked: bool,
     /// The client has bytes that were not taken.
     held: bool,
+    /// When the driver's current poll began: one look at the clock serves all
+    /// of it.
+    now: Option<Instant>,
     /// The driver's task; before there is one, the caller's.
     pub(super) task: Option<Waker>,
 }
@@ -66,11 +69,16 @@ impl Core {
             first: 0,
             first_is_out: false,
             asked: false,
+            now: None,
             flushed: false,
             reading: false,
             held: false,
             task: None,
         }
+    }
+
+    fn now(&self) -> Instant {
+        self.now.unwrap_or_else(Instant::now)
     }
 
     /// The contexts whose deadline has passed.
@@ -82,7 +90,8 @@ impl Core {
     }
 
     /// To be called before each poll of the client.
-    pub(super) fn begin_poll(&mut self, task: &Waker) {
+    pub(super) fn begin_poll(&mut self, task: &Waker, now: Instant) {
+        self.now = Some(now);
         match &mut self.task {
             Some(known) => known.clone_from(task),
             none => *none = Some(task.clone()),
@@ -154,7 +163,7 @@ impl Core {
             let before = buf.filled().len();
             match Pin::new(transport).poll_read(cx, buf) {
                 Poll::Ready(Ok(())) => {
-                    let now = Instant::now();
+                    let now = self.now();
                     let result = self
                         .machine
                         .handle_received(&buf.filled()[before..], None, now);
@@ -188,7 +197,7 @@ impl Core {
     fn no_more(&mut self) -> Poll<io::Result<()>> {
         self.reading = true;
         self.asked = true;
-        self.machine.handle_taken_up(Instant::now());
+        self.machine.handle_taken_up(self.now());
         Poll::Pending
     }
 
@@ -197,7 +206,7 @@ impl Core {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let now = Instant::now();
+        let now = self.now();
         if let Some(fresh) = buf.get(self.scanned..)
             && !fresh.is_empty()
         {
@@ -284,7 +293,7 @@ impl Core {
                 Poll::Pending => break,
             }
         }
-        self.settle(Instant::now());
+        self.settle(self.now());
         Ok(self.wants_poll())
     }
 
@@ -313,7 +322,7 @@ impl Core {
         if buf.filled().is_empty() {
             return Poll::Ready(Ok(false));
         }
-        let now = Instant::now();
+        let now = self.now();
         let mut rest = buf.filled();
         while !rest.is_empty() {
             let taken = self

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tokio_postgres::AsyncMessage;
 use tracing::{Span, debug, info, warn};
 
@@ -20,6 +20,7 @@ use super::exit::{self, Departing};
 use super::machine::{Output, Retired};
 use super::shared::Shared;
 use super::stream::SessionStream;
+use super::timer::Timer;
 use crate::error::Error;
 
 /// The task behind a client: spawn it.
@@ -40,7 +41,7 @@ pub struct Connection {
     session: Session,
     postgres: Box<tokio_postgres::Connection<SessionStream, SessionStream>>,
     waker: Waker,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     span: Span,
     /// The session is closed, and the client is being told.
     closing: bool,
@@ -59,7 +60,7 @@ impl Connection {
             waker: Waker::from(Arc::clone(&shared.waker)),
             session: Session(shared),
             postgres: Box::new(postgres),
-            timer: None,
+            timer: Timer::default(),
             span,
             closing: false,
             done: false,
@@ -86,8 +87,9 @@ impl Connection {
         let shared = Arc::clone(&self.session.0);
         shared.waker.register(cx.waker());
         loop {
-            self.look_at_the_clock(&shared);
-            if let Poll::Ready(message) = self.poll_client(&shared, cx) {
+            let now = Instant::now();
+            self.look_at_the_clock(&shared, now);
+            if let Poll::Ready(message) = self.poll_client(&shared, cx, now) {
                 if !matches!(message, Some(Ok(_))) {
                     self.close(
                         &shared,
@@ -120,20 +122,18 @@ impl Connection {
                 continue;
             }
             self.tell_waiters(&shared);
-            if ready!(self.poll_timer(&shared, cx)) {
-                continue;
-            }
+            let due = shared.lock().machine.poll_timeout();
+            ready!(self.timer.poll(due, cx));
         }
     }
 
     /// Ends contexts whose deadline has passed before anything else is looked
     /// at, so that everybody learns of it in the same order.
-    fn look_at_the_clock(&mut self, shared: &Arc<Shared>) {
+    fn look_at_the_clock(&mut self, shared: &Arc<Shared>, now: Instant) {
         let mut core = shared.lock();
         let Some(due) = core.machine.poll_timeout() else {
             return;
         };
-        let now = Instant::now();
         if due > now {
             return;
         }
@@ -151,11 +151,12 @@ impl Connection {
         &mut self,
         shared: &Arc<Shared>,
         cx: &Context<'_>,
+        now: Instant,
     ) -> Poll<Option<Result<AsyncMessage, Error>>> {
         let (mark, note) = {
             let mut core = shared.lock();
             let note = shared.attribute(&mut core);
-            core.begin_poll(cx.waker());
+            core.begin_poll(cx.waker(), now);
             (core.machine.mark(), note)
         };
         let poll = self
@@ -166,7 +167,7 @@ impl Connection {
         match poll {
             Poll::Pending => {
                 if core.flushed {
-                    core.machine.handle_polled(mark, Instant::now());
+                    core.machine.handle_polled(mark, now);
                 }
                 Poll::Pending
             }
@@ -226,11 +227,14 @@ impl Connection {
                 }
                 Output::Retire(why) => {
                     warn!(target: "pgdeadline", process_id, reason = %why, "retired");
-                    let left = core
-                        .machine
-                        .leaves_work()
-                        .then(|| shared.target(&core))
-                        .flatten();
+                    // Once its socket is closed nothing of this session can be
+                    // hit but what it leaves behind: so rule 8 holds here, and
+                    // not rule 4's "no further cancel", which spares who comes
+                    // after on a session that lives.
+                    let left = match core.machine.leaves_work() {
+                        true => shared.target(&core),
+                        false => None,
+                    };
                     core.close(retirement(&why));
                     drop(core);
                     left.into_iter().for_each(exit::send);
@@ -243,36 +247,6 @@ impl Connection {
     fn tell_waiters(&self, shared: &Arc<Shared>) {
         // Whoever waits looks for itself: clean, retired, or still neither.
         shared.changed.notify_waiters();
-    }
-
-    /// Keeps the one timer: it is moved only to an earlier time, and what it
-    /// fires for is looked up when it does (rule 12).
-    fn poll_timer(&mut self, shared: &Arc<Shared>, cx: &mut Context<'_>) -> Poll<bool> {
-        let due = shared.lock().machine.poll_timeout();
-        loop {
-            match (&mut self.timer, due) {
-                (None, None) => return Poll::Pending,
-                (None, Some(due)) => self.timer = Some(Box::pin(sleep_until(due))),
-                (Some(timer), due) => {
-                    if let Some(due) = due.filter(|due| *due < timer.deadline()) {
-                        timer.as_mut().reset(due);
-                    }
-                    ready!(timer.as_mut().poll(cx));
-                    match due {
-                        // A sleep may be Pending although its time has come.
-                        Some(due) if due <= Instant::now() => {
-                            timer.as_mut().reset(due + FAR);
-                            return Poll::Ready(true);
-                        }
-                        Some(due) => timer.as_mut().reset(due),
-                        None => {
-                            self.timer = None;
-                            return Poll::Pending;
-                        }
-                    }
-                }
-            }
-        }
     }
 
     fn close(&mut self, shared: &Arc<Shared>, error: Option<&Error>) {
@@ -361,6 +335,3 @@ impl fmt::Display for Retired {
         }
     }
 }
-
-/// As good as never.
-const FAR: std::time::Duration = std::time::Duration::from_secs(86_400 * 365);

@@ -3,7 +3,8 @@
 //!
 //! - [`machine`]: every decision, pure;
 //! - [`core`]: the socket and what waits to go up, behind one lock;
-//! - [`stream`]: the client's end; [`driver`]: the task behind it;
+//! - [`stream`]: the client's end; [`driver`]: the task behind it, with its
+//!   one [`timer`];
 //! - [`waker`], [`attribution`], [`bound`]: who woke the connection, whose a
 //!   request therefore is, and which context that means;
 //! - [`cancel`], [`gate`]: one CancelRequest, and how many at once;
@@ -19,6 +20,7 @@ pub(crate) mod gate;
 pub(crate) mod machine;
 mod shared;
 mod stream;
+mod timer;
 mod waker;
 
 use std::fmt;

@@ -128,8 +128,8 @@ async fn classic_and_direct_connect_with_name_and_protocol() {
     ] {
         let (address, agreed) = server(&identity, negotiation).await;
         let ctx = Context::background().with_timeout(LONG);
-        let connected = connector(address, options, &identity.client).connect(&ctx);
-        drop(connected.await.unwrap());
+        let connector = connector(address, options, &identity.client);
+        drop(connector.connect(&ctx).await.unwrap());
         let expected = Agreement {
             name: Some("localhost".to_owned()),
             protocol: Some(b"postgresql".to_vec()),
@@ -216,8 +216,8 @@ async fn a_server_without_tls_is_refused_where_tls_is_required() {
     let text = tls_error(address, &client).await.to_string();
     assert!(text.contains("does not offer TLS"), "{text}");
     let ctx = Context::background().with_timeout(LONG);
-    let connected = connector(address, "sslmode=prefer", &client).connect(&ctx);
-    drop(connected.await.unwrap());
+    let connector = connector(address, "sslmode=prefer", &client);
+    drop(connector.connect(&ctx).await.unwrap());
 }
 
 #[tokio::test]

@@ -68,7 +68,9 @@ impl Shared {
         let name = config.get_application_name().unwrap().to_owned();
         // That the same backend serves on is to be proven, on a slow machine
         // too; how long a check-out waits is tested in `patience`.
-        let connector = Connector::builder(config, NoTls).checkout_wait(LONG);
+        let connector = Connector::builder(config, NoTls)
+            .checkout_wait(LONG)
+            .grace(LONG);
         (server, name, connector)
     }
 

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use pgdeadline::{Connector, Context, Error};
-use pgdeadline_deadpool::{Builder, ClientExt, PoolExt};
+use deadpool_postgres::Pool;
+use pgdeadline::{Connector, Context};
+use pgdeadline_deadpool::{Builder, ClientExt, Error, PoolExt};
 use pgdeadline_tests::leaks::Count;
 use pgdeadline_tests::server::Server;
 use tokio::runtime::Handle;
@@ -33,15 +34,15 @@ async fn three_hundred_ended_queries_leave_nothing_behind() {
     let pool = Builder::new(connector).max_size(SIZE).build().unwrap();
 
     // What is made once and kept is no leak.
+    fill(&pool).await;
     for round in 0..WAYS * 2 {
         end_one(&pool, round).await;
     }
-    fill(&pool).await;
+    settle(&pool).await;
     let before = Count::tasks()
         .and_descriptors()
         .and_backends(server, &name)
         .await;
-    settle(&pool).await;
     let timers = timers().await;
 
     for round in 0..300 {
@@ -68,68 +69,59 @@ async fn three_hundred_ended_queries_leave_nothing_behind() {
 const WAYS: usize = 8;
 
 /// Ends one query, each time in another way.
-async fn end_one(pool: &deadpool_postgres::Pool, round: usize) {
+async fn end_one(pool: &Pool, round: usize) {
     let ctx = Context::background().with_timeout(LATE);
-    let short = || ctx.with_timeout(SHORT);
-    let ended = match round % WAYS {
-        0 => {
-            let short = short();
-            let work = short.run(async { pool.get().await.unwrap().query(SLEEP, &[]).await });
-            in_time(work).await.unwrap_err()
-        }
-        1 => {
-            let short = short();
-            let work = short.scope(async { pool.get().await.unwrap().query(SLEEP, &[]).await });
-            found(&in_time(work).await.unwrap_err())
-        }
+    let short = ctx.with_timeout(SHORT);
+    let asleep = async || Ok::<_, Error>(pool.get().await?.query(SLEEP, &[]).await?);
+    let result = match round % WAYS {
+        0 => in_time(short.try_run(asleep())).await,
+        1 => in_time(short.scope(asleep())).await,
         2 => {
             let client = pool.acquire(&ctx).await.unwrap();
-            in_time(short().run(client.query(SLEEP, &[])))
-                .await
-                .unwrap_err()
+            let query = client.query(SLEEP, &[]);
+            in_time(short.try_run(query)).await.map_err(Error::from)
         }
         3 => {
             let mut client = pool.get().await.unwrap();
-            let short = short();
             let work = client.within(&short, async |c| c.query(SLEEP, &[]).await);
-            found(&in_time(work).await.unwrap_err())
+            in_time(work).await.map_err(Error::from)
         }
         4 => {
             // Cancelled, long before its deadline.
             let cancelled = ctx.child();
-            let work = cancelled.run(async { pool.get().await.unwrap().query(SLEEP, &[]).await });
-            let (result, ()) = tokio::join!(in_time(work), async {
+            let work = in_time(cancelled.try_run(asleep()));
+            let (result, ()) = tokio::join!(work, async {
                 tokio::time::sleep(SHORT).await;
                 cancelled.cancel_with("enough");
             });
-            result.unwrap_err()
+            result
         }
         5 => {
             // Dropped with its context.
-            let work = ctx.run(async { pool.get().await.unwrap().query(SLEEP, &[]).await });
-            return assert!(timeout(SHORT, work).await.is_err());
+            return assert!(timeout(SHORT, ctx.try_run(asleep())).await.is_err());
         }
         6 => {
             // Abandoned, and no context knows of it.
-            let work = async { pool.get().await.unwrap().query(SLEEP, &[]).await };
-            return assert!(timeout(SHORT, work).await.is_err());
+            return assert!(timeout(SHORT, asleep()).await.is_err());
         }
         _ => {
             let mut client = ctx.scope(pool.get()).await.unwrap();
-            let work = short();
-            let work = work.try_run(async {
+            let work = short.try_run(async {
                 let transaction = client.transaction().await?;
-                transaction.query(SLEEP, &[]).await?;
-                transaction.commit().await
+                let rows = transaction.query(SLEEP, &[]).await?;
+                transaction.commit().await?;
+                Ok::<_, Error>(rows)
             });
-            found(&in_time(work).await.unwrap_err())
+            in_time(work).await
         }
     };
+    let error = result.expect_err("it sleeps for longer than that");
+    let ended = error.database().unwrap_or_else(|| panic!("{error}"));
     assert!(ended.is_deadline() || ended.is_cancelled(), "{ended}");
 }
 
 /// Every place of the pool taken and given back.
-async fn fill(pool: &deadpool_postgres::Pool) {
+async fn fill(pool: &Pool) {
     let mut clients = Vec::new();
     for _ in 0..SIZE {
         clients.push(in_time(pool.get()).await.unwrap());
@@ -140,7 +132,7 @@ async fn fill(pool: &deadpool_postgres::Pool) {
 }
 
 /// Longer than any back-off or sweep.
-async fn settle(pool: &deadpool_postgres::Pool) {
+async fn settle(pool: &Pool) {
     fill(pool).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
@@ -164,8 +156,4 @@ async fn in_time<F: Future>(future: F) -> F::Output {
         Ok(output) => output,
         Err(_) => panic!("not within {LATE:?}"),
     }
-}
-
-fn found(error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::find(error).unwrap_or_else(|| panic!("not pgdeadline's: {error:?}"))
 }

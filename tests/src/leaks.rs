@@ -89,15 +89,16 @@ impl Count {
 
     async fn again(self, server: Option<(&Server, &str)>) -> Count {
         let mut now = Count::default();
-        if self.backends.is_some() {
-            let (server, name) = server.expect("the count has backends: name their server");
-            now = now.and_backends(server, name).await;
-        }
         if self.tasks.is_some() {
             now.tasks = Count::tasks().tasks;
         }
         if self.descriptors.is_some() {
             now = now.and_descriptors();
+        }
+        // Last: whoever asks the server is a task and a descriptor himself.
+        if self.backends.is_some() {
+            let (server, name) = server.expect("the count has backends: name their server");
+            now = now.and_backends(server, name).await;
         }
         now
     }

@@ -196,7 +196,8 @@ impl Shared {
                 cancels.most = cancels.most.max(cancels.open);
                 cancels.next.pop_front().unwrap_or(cancels.usual)
             };
-            let result = self.cancel(client, &first, fate).await;
+            let result = self.cancel(&mut client, &first, fate).await;
+            // Before it is closed, and its client may dial again.
             self.cancels().open -= 1;
             return result;
         }
@@ -215,7 +216,7 @@ impl Shared {
 
     async fn cancel(
         &self,
-        mut client: TcpStream,
+        client: &mut TcpStream,
         first: &[u8],
         fate: CancelFate,
     ) -> io::Result<()> {
@@ -233,7 +234,7 @@ impl Shared {
                 client.read_to_end(&mut Vec::new()).await?;
             }
             CancelFate::Reset => {
-                socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+                socket2::SockRef::from(&*client).set_linger(Some(Duration::ZERO))?;
             }
         }
         Ok(())

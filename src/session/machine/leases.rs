@@ -172,6 +172,11 @@ impl Leases {
         live.filter_map(|lease| lease.deadline).min()
     }
 
+    /// Is there no lease but those that stand upon each other?
+    pub(crate) fn only_stack(&self) -> bool {
+        self.all.len() == self.stack.len()
+    }
+
     /// Forgets leases that are neither on the stack nor `used`.
     pub(crate) fn retain(&mut self, used: impl Fn(&Lease) -> bool) {
         let stack = &self.stack;

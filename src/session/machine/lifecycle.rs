@@ -223,6 +223,9 @@ impl Machine {
 
     pub(super) fn forget_leases(&mut self) {
         let Machine { ledger, leases, .. } = self;
+        if leases.only_stack() {
+            return;
+        }
         let polled = self.polled >= self.mark;
         leases.retain(|lease| {
             ledger.requests().any(|request| request.lease == lease.id)

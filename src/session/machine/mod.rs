@@ -25,23 +25,34 @@
 //! Numbers are those of the design.
 //!
 //! 1. *Prompt*: [`settle`](Machine::settle) answers for the server as soon as
-//!    a lease has ended, at the next message boundary.
+//!    a lease has ended, at the next message boundary. Clean-up is answered by
+//!    the server alone: who waits for a ROLLBACK under a context that has
+//!    ended waits for at most the grace.
 //! 2. *Bounded*: [`Timer::Grace`] runs while anything is to be done after an
-//!    end; when it fires the session is retired.
-//! 3. *Aimed*: [`may_dial`](Machine::may_dial), asked again right before the
-//!    bytes; while draining nothing new is written; clean-up is written alone
-//!    and never cancelled.
-//! 4. *Proven*: [`is_clean`](Machine::is_clean).
+//!    end ([`is_unfinished`](Machine::is_unfinished)) and no neighbour works;
+//!    when it fires the session is retired.
+//! 3. *Aimed*: [`aimed`](Machine::aimed), asked again right before the bytes;
+//!    while [`draining`](Machine::draining) nothing new is written; clean-up,
+//!    the session's own included, is written alone and never cancelled.
+//! 4. *Proven*: [`is_clean`](Machine::is_clean), [`spent`](Machine::spent).
 //! 5. *Persistent*: [`Timer::Resend`].
-//! 6. *Nothing queued is missed*: [`marks`](Machine::mark) and
+//! 6. *Nothing queued is missed*: [`mark`](Machine::mark) and
 //!    [`handle_polled`](Machine::handle_polled); what is unwritten when its
-//!    lease ends is refused.
+//!    lease ends is [refused](Stage::Refused). A transaction in which work was
+//!    told as ended is made to fail on the server, too, before the next work
+//!    of its holder is written ([`Own::Fail`](crate::wire::ledger::Own::Fail)):
+//!    so the server itself says 25P02, and makes a COMMIT a ROLLBACK.
 //! 7. *No collateral*: [`collateral`](Machine::collateral).
-//! 10. *No storm*: one attempt at a time.
-//! 13. *Never a success*: ended work was answered with an error by rule 1, and
-//!     nothing of it goes up afterwards.
+//! 8. *Nothing left behind*: [`leaves_work`](Machine::leaves_work).
+//! 10. *No storm*: one [`Attempt`] at a time.
+//! 13. *Never a success*: from the end on nothing of ended work goes up but
+//!     what the session says ([`Request::ended`]).
 //! 14. *Asked for*: [`handle_finished`](Machine::handle_finished) and
 //!     [`handle_released`](Machine::handle_released).
+//!
+//! Who may call it: the session's core, driver and handles. Files:
+//! [`lifecycle`] and [`events`] take in what happens, [`decide`] and
+//! [`writing`] decide, [`answers`] and [`views`] tell.
 
 mod answers;
 mod decide;

@@ -46,6 +46,9 @@ impl Ledger {
             bytes = rest;
         }
         while !self.has_answers() {
+            if up.is_none() {
+                bytes = self.skim(bytes);
+            }
             let Some(piece) = self.backend.next(&mut bytes)? else {
                 break;
             };
@@ -84,6 +87,39 @@ impl Ledger {
         Ok(input.len() - bytes.len())
     }
 
+    /// Hops over whole messages that are the client's already and change
+    /// nothing here, except that rows have gone up: nearly all of a result.
+    fn skim<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        if self.starting
+            || self.own.is_some()
+            || !self.backend.at_boundary()
+            || self.answering().is_none()
+        {
+            return bytes;
+        }
+        let mut rows = false;
+        while let [tag, a, b, c, d, ..] = *bytes {
+            let data = matches!(tag, b'D' | b'd');
+            if !data && !matches!(tag, b'1' | b'2' | b'3' | b'C' | b'T' | b'c' | b'n' | b't') {
+                break;
+            }
+            let length = u32::from_be_bytes([a, b, c, d]) as usize;
+            // What is cut, or malformed, is looked at with care.
+            let Some(rest) = bytes
+                .get(length.saturating_add(1)..)
+                .filter(|_| length >= 4)
+            else {
+                break;
+            };
+            rows |= data;
+            bytes = rest;
+        }
+        if rows && let Some(request) = self.answering_mut() {
+            request.rows_up = true;
+        }
+        bytes
+    }
+
     /// May a message with this tag go up?
     fn judge(&self, tag: u8) -> Result<Fate, Malformed> {
         if self.starting {
@@ -99,7 +135,7 @@ impl Ledger {
         if matches!(tag, b'N' | b'A' | b'S') {
             return Ok(Fate::Pass);
         }
-        if !RESPONSES.contains(&tag) {
+        if !answers(tag) {
             return Err(Malformed::Backend {
                 tag,
                 phase: "after start-up",
@@ -350,4 +386,9 @@ impl Ledger {
 }
 
 /// Every message that answers a request.
-const RESPONSES: &[u8] = b"123CDEGHIWVZcdnstT";
+fn answers(tag: u8) -> bool {
+    matches!(
+        tag,
+        b'1' | b'2' | b'3' | b'C'..=b'E' | b'G'..=b'I' | b'T' | b'V' | b'W' | b'Z' | b'c' | b'd' | b'n' | b's' | b't'
+    )
+}

@@ -10,7 +10,9 @@
 //!    waits for answers in the order of sending. Both are the order of
 //!    [`requests`](Ledger::requests), in which a refused request has no place
 //!    on the server's side and one that was answered early none on the
-//!    client's.
+//!    client's. Where the session's own answer is due,
+//!    [`receive`](Ledger::receive) stops at the boundary until it is
+//!    [given](Ledger::settle).
 //! 4. A Sync that the server reads in copy-in mode is void. The one that a
 //!    client sends with Execute is taken back when CopyInResponse comes; after
 //!    an ErrorResponse in copy mode nobody can tell, and a fence decides
@@ -19,7 +21,8 @@
 //!    that failed before copy mode, its tail already on the way) is dropped.
 //! 6. The session's own requests go out only between two requests of the
 //!    client, one at a time, and nothing of the client's is written until
-//!    they are over; their answers are dropped.
+//!    they are over; their answers are dropped. Nothing is written behind a
+//!    COPY FROM STDIN that is not over, for which a fence may be needed.
 //!
 //! Who may call it: the session's machine, and nobody else.
 

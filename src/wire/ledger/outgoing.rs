@@ -187,14 +187,17 @@ impl Ledger {
         while let (false, Some(part)) = (bytes.is_empty(), self.parts.front().copied()) {
             let (now, rest) = bytes.split_at(part.len.min(bytes.len()));
             bytes = rest;
+            // A request that is written whole ends where a message ends.
+            let mut whole = false;
             match part.kind {
-                PartKind::StartUp => {}
+                PartKind::StartUp => whole = true,
                 PartKind::Request => {
+                    let at_boundary = self.writer.at_boundary();
                     if let Some(request) = self.request_mut(part.request) {
-                        if request.stage == Stage::Queued {
-                            request.stage = Stage::InFlight;
-                        }
+                        whole = at_boundary && request.stage == Stage::Queued;
+                        request.stage = Stage::InFlight;
                         request.unwritten -= now.len();
+                        whole &= request.synced && request.unwritten == 0;
                     }
                 }
                 PartKind::CopyEnd | PartKind::CopySync => {
@@ -206,7 +209,7 @@ impl Ledger {
                 }
                 PartKind::CopyData | PartKind::Terminate => {}
             }
-            if part.kind != PartKind::StartUp {
+            if !whole {
                 let mut pieces = now;
                 // Scanned before, so well formed.
                 while let Ok(Some(_)) = self.writer.next(&mut pieces) {}

@@ -263,7 +263,8 @@ impl Backend {
             }
             "BEGIN" => self.transaction = b'T',
             "endless" => return false,
-            "rows" if rows > 0 => {
+            "drip" if rows == 0 => return false,
+            "rows" | "drip" if rows > 0 => {
                 self.say(who, &server::data_row(&name(who)));
                 let text = text.to_string();
                 self.state = State::Running {

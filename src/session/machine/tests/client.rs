@@ -23,7 +23,7 @@ impl World {
             "ROLLBACK TO sp",
             "tidy",
             "rows",
-            "endless",
+            "drip",
             "work",
         ];
         let text = TEXTS[self.random.below(TEXTS.len())];

@@ -14,12 +14,26 @@ fn random_event_sequences_keep_the_rules() {
         return run(seed);
     }
     let runs = number("PGDEADLINE_RUNS").unwrap_or(RUNS);
-    let mut tally = Tally::default();
-    for seed in 1..=runs {
-        tally.add(&explore(seed));
-    }
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let tally = std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..threads)
+            .map(|first| scope.spawn(move || share(first, threads, runs)))
+            .collect();
+        let tallies = shares
+            .into_iter()
+            .map(|share| share.join().expect("a run that keeps the rules"));
+        tallies.reduce(Tally::and).unwrap_or_default()
+    });
     println!("{tally:?}");
     tally.assert_means_something(runs);
+}
+
+/// One thread's share of the runs `1..=runs`.
+fn share(first: usize, threads: usize, runs: u64) -> Tally {
+    let mut tally = Tally::default();
+    let seeds = (1..=runs).skip(first).step_by(threads);
+    seeds.for_each(|seed| tally.add(&explore(seed)));
+    tally
 }
 
 fn run(seed: u64) {
@@ -57,6 +71,16 @@ impl Tally {
         self.cancelled += u64::from(cancelled);
         self.cancelled_and_clean += u64::from(cancelled && clean);
         self.requests += ending.requests;
+    }
+
+    fn and(self, other: Tally) -> Tally {
+        Tally {
+            clean: self.clean + other.clean,
+            retired: self.retired + other.retired,
+            cancelled: self.cancelled + other.cancelled,
+            cancelled_and_clean: self.cancelled_and_clean + other.cancelled_and_clean,
+            requests: self.requests + other.requests,
+        }
     }
 
     /// Runs in which nothing happens prove nothing.
@@ -260,7 +284,7 @@ fn use_again(world: &mut World) {
     assert_eq!(world.pair.machine.retired, None);
 }
 
-/// About two seconds of them, unoptimized.
+/// A few seconds of them, unoptimized.
 const RUNS: u64 = 20_000;
 const STEPS: usize = 70;
 /// More rounds than any run needs to come to rest.

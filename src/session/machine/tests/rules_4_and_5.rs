@@ -149,10 +149,11 @@ fn rule_4_the_clients_own_rollback_will_do() {
     pair.buffer.extend_from_slice(&client::query("ROLLBACK"));
     pair.release();
     pair.poll();
-    assert_eq!(pair.got(), "Q");
+    assert_eq!((pair.got(), pair.heard()), ("Q".into(), "Z".into()));
+    assert!(!pair.machine.is_clean(), "the transaction is open");
     pair.receive(&[server::command_complete("ROLLBACK"), server::ready(b'I')].concat());
-    assert_eq!(pair.heard(), "ZCZ");
-    pair.assert_clean();
+    assert_eq!(pair.heard(), "CZ");
+    pair.assert_rests();
 }
 
 #[test]

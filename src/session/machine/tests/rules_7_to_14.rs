@@ -303,6 +303,23 @@ fn rule_14_abandoned_work_that_has_sent_rows_runs_on() {
 }
 
 #[test]
+fn rule_14_abandoned_work_that_runs_on_does_so_until_its_bound() {
+    let mut pair = Pair::open();
+    pair.send(&client::query("row by row"));
+    pair.receive(&server::data_row("1"));
+    pair.release();
+    pair.poll();
+    pair.pass(Settings::default().finish_bound - MS);
+    assert_eq!((pair.output(), pair.heard()), (None, "D".into()));
+    pair.pass(MS);
+    assert_eq!(pair.heard(), "EZ");
+    pair.drain(b'I');
+    pair.poll();
+    assert_eq!(pair.got(), "Q");
+    pair.assert_rests();
+}
+
+#[test]
 fn rule_14_a_default_deadline_ends_one_request_and_not_its_check_out() {
     let settings = Settings {
         default_deadline: Some(Duration::from_millis(80)),
