@@ -166,7 +166,7 @@ async fn a_query_by_text_after_another_is_reached_too() {
         // Each ends with a Close that wakes the connection, once for both.
         client.query_one("SELECT 1", &[]).await.unwrap();
         let ctx = Context::background().with_timeout(SHORT);
-        let error = ctx.try_run(client.query("SELECT pg_sleep(600)", &[])).await;
+        let error = ctx.try_run(client.query(SLEEP, &[])).await;
         let error = found(&error.unwrap_err());
         assert_eq!((error.is_deadline(), error.was_sent()), (true, Some(true)));
         let next = tokio::time::timeout(LONG / 4, pid(&client)).await;

@@ -30,8 +30,8 @@ const LONG: Duration = Duration::from_secs(60);
 /// A deadline that is meant to pass.
 const SHORT: Duration = Duration::from_millis(200);
 
-/// Runs until somebody cancels it.
-const SLEEP: &str = "SELECT pg_sleep(600)";
+/// Runs until somebody cancels it, and longer than any wait here.
+const SLEEP: &str = "SELECT pg_sleep(100)";
 
 /// A pool on the shared server.
 struct Shared {

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Hook, HookError};
+use deadpool_postgres::{Hook, HookError};
 use pgdeadline::{Context, Refusal, Session, Settings};
 use tracing::info;
 
@@ -39,7 +39,7 @@ impl Hooks {
     pub(crate) fn post_create(self: &Arc<Self>) -> Hook {
         let hooks = Arc::clone(self);
         Hook::async_fn(move |client, _| {
-            let (hooks, session) = (Arc::clone(&hooks), session(client));
+            let (hooks, session) = (Arc::clone(&hooks), known(sessions::of_new(client)));
             Box::pin(async move { hooks.created(&session?).await })
         })
     }
@@ -49,15 +49,23 @@ impl Hooks {
         let hooks = Arc::clone(self);
         Hook::async_fn(move |client, _| {
             let patience = Patience::take();
-            let (hooks, session) = (Arc::clone(&hooks), session(client));
-            Box::pin(async move { hooks.recycle(&session?, patience).await })
+            let (hooks, session) = (Arc::clone(&hooks), sessions::of(client));
+            Box::pin(async move {
+                match session {
+                    Some(session) => hooks.recycle(&session, patience).await,
+                    None => {
+                        patience.leave();
+                        Err(HookError::message(UNKNOWN))
+                    }
+                }
+            })
         })
     }
 
     /// Rule 3.
     pub(crate) fn post_recycle() -> Hook {
         Hook::async_fn(|client, _| {
-            let session = session(client);
+            let session = known(sessions::of(client));
             Box::pin(async move { recycled(&session?).await })
         })
     }
@@ -137,8 +145,8 @@ fn is_ended(context: &Option<Context>) -> bool {
     context.as_ref().is_some_and(Context::is_ended)
 }
 
-fn session(client: &ClientWrapper) -> Result<Session, HookError> {
-    sessions::of(client).ok_or(HookError::message(UNKNOWN))
+fn known(session: Option<Session>) -> Result<Session, HookError> {
+    session.ok_or(HookError::message(UNKNOWN))
 }
 
 /// A check-out that waits for a session (rule 4).

@@ -1,8 +1,10 @@
 //! Which session is behind a stock client.
 //!
 //! 1. A session is entered when its connection is made, by the key that its
-//!    client holds too. A client whose key two open sessions have is matched
-//!    to neither.
+//!    client holds too. Servers may give the same key to several, so a match
+//!    counts only where there is no choice: each session is matched once, and
+//!    deadpool calls `post_create` in the very poll in which `connect` is done,
+//!    so that the new client's session is the last that its thread has entered.
 //! 2. From its first match on a client is known by the address of its own
 //!    statement cache, which costs next to nothing to look up. A clone of the
 //!    cache is kept, so that no other can come to that address.
@@ -14,6 +16,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
 
 use deadpool_postgres::{ClientWrapper, StatementCache};
 use pgdeadline::Session;
@@ -34,9 +37,22 @@ pub(crate) fn enter(session: Session) -> Entry {
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let key = session.client_key();
     let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
-    let arrived = Arrived { id, session };
-    table.by_key.entry(key).or_default().push(arrived);
+    table.by_key.entry(key).or_default().push(Arrived {
+        id,
+        session,
+        by: thread::current().id(),
+        matched: false,
+    });
     Entry { id, key }
+}
+
+/// The session behind a client that was made in this very poll.
+pub(crate) fn of_new(client: &ClientWrapper) -> Option<Session> {
+    let thread = thread::current().id();
+    match_by_key(client, |arrived| {
+        let mut newest_first = arrived.into_iter().rev();
+        newest_first.find(|arrived| arrived.by == thread)
+    })
 }
 
 /// The session behind a client; `None`: it is closed, or the client was made
@@ -48,25 +64,28 @@ pub(crate) fn of(client: &ClientWrapper) -> Option<Session> {
         return Some(matched.session.clone());
     }
     drop(table);
-    match_by_key(client)
+    // A pool without our hooks, at the first look.
+    match_by_key(client, |mut arrived| match arrived.len() {
+        1 => arrived.pop(),
+        _ => None,
+    })
 }
 
-fn match_by_key(client: &ClientWrapper) -> Option<Session> {
+/// Matches a client to the one that `choose` takes of the sessions that have
+/// its key and are matched to nobody.
+fn match_by_key(
+    client: &ClientWrapper,
+    choose: impl for<'a> FnOnce(Vec<&'a mut Arrived>) -> Option<&'a mut Arrived>,
+) -> Option<Session> {
     let key = key::of(client)?;
     let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
-    let mut open = table
-        .by_key
-        .get(&key)?
-        .iter()
-        .filter(|arrived| !arrived.session.is_closed());
-    let (Some(arrived), None) = (open.next(), open.next()) else {
-        return None;
-    };
-    let cache = Arc::clone(&client.statement_cache);
+    let arrived = table.by_key.get_mut(&key)?.iter_mut();
+    let arrived = choose(arrived.filter(|arrived| !arrived.matched).collect())?;
+    arrived.matched = true;
     let matched = Matched {
         id: arrived.id,
         session: arrived.session.clone(),
-        cache,
+        cache: Arc::clone(&client.statement_cache),
     };
     let session = matched.session.clone();
     let address = Arc::as_ptr(&matched.cache).addr();
@@ -103,6 +122,8 @@ struct Table {
 struct Arrived {
     id: u64,
     session: Session,
+    by: ThreadId,
+    matched: bool,
 }
 
 struct Matched {
@@ -186,12 +207,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_two_sessions_have_matches_neither() {
+    async fn of_sessions_with_one_key_only_the_newest_is_told_apart() {
         let pool = pool((21, 22));
         let first = pool.get().await.unwrap();
-        assert!(of(&first).is_some());
         let second = pool.get().await.unwrap();
-        assert!(of(&second).is_none());
-        assert!(of(&first).is_some(), "known by its cache");
+        assert!(of(&first).is_none() && of(&second).is_none());
+        let sessions = (of_new(&second).unwrap(), of(&first).unwrap());
+        drop(deadpool_postgres::Object::take(second));
+        sessions.0.closed().await;
+        assert!(!sessions.1.is_closed());
     }
 }
