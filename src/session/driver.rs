@@ -112,7 +112,9 @@ impl Connection {
                 self.close(&shared, Some(&error));
                 return Poll::Ready(Some(Err(error)));
             }
-            let again = match shared.lock().poll_drive(cx) {
+            // In a statement of its own, so that the lock is not held below.
+            let driven = shared.lock().poll_drive(cx);
+            let again = match driven {
                 Ok(again) => again,
                 Err(error) => {
                     let error = Error::retired(format!("the connection was lost: {error}"), None);
