@@ -178,6 +178,11 @@ impl Context {
         self.node.leave_time();
     }
 
+    /// Is this the only handle, without a context derived from it?
+    pub(crate) fn is_last_handle(&self) -> bool {
+        Arc::strong_count(&self.node) == 1
+    }
+
     /// Tells contexts apart for as long as one of the handles lives.
     pub(crate) fn id(&self) -> usize {
         Arc::as_ptr(&self.node).addr()

@@ -69,8 +69,8 @@ impl Node {
         observer: &Arc<dyn Observer>,
         key: u64,
     ) -> Result<(), Over> {
-        // For the clock only: the lock below decides between live and over.
-        let _ = self.over();
+        // Not by the clock: to notice a deadline is to tell everybody, and who
+        // registers may hold a lock that they take. Its own timer notices.
         let mut state = self.state.lock();
         if let Some(over) = state.over() {
             return Err(over);

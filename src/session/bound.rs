@@ -19,7 +19,8 @@ struct Entry {
 }
 
 impl Bound {
-    /// The lease of a context that is bound already, if it is still `known`.
+    /// The latest lease of a context that is bound already, if it is still
+    /// `known`.
     pub(crate) fn lease_of(
         &self,
         context: &Context,
@@ -27,6 +28,7 @@ impl Bound {
     ) -> Option<LeaseId> {
         self.0
             .iter()
+            .rev()
             .find(|entry| entry.context.id() == context.id() && known(entry.lease))
             .map(|entry| entry.lease)
     }
@@ -142,8 +144,29 @@ impl Bound {
         });
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// Is nothing bound but the lease that is on top?
+    pub(crate) fn is_only(&self, base: LeaseId) -> bool {
+        match self.0.as_slice() {
+            [] => true,
+            [one] => one.lease == base,
+            _ => false,
+        }
+    }
+
+    /// The leases whose context nobody else holds any more: nobody can ask for
+    /// anything under it, nor end it.
+    pub(crate) fn deserted(&self) -> impl Iterator<Item = LeaseId> {
+        let deserted = |entry: &&Entry| entry.end.is_none() && entry.context.is_last_handle();
+        self.0.iter().filter(deserted).map(|entry| entry.lease)
+    }
+
+    /// Withdraws every promise to end a context at its deadline.
+    pub(crate) fn leave_time(&mut self) {
+        for entry in &mut self.0 {
+            if std::mem::take(&mut entry.keeps_time) {
+                entry.context.leave_time();
+            }
+        }
     }
 }
 

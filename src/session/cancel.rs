@@ -15,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, trace};
 
+use super::gate::Gates;
 use super::machine::Outcome;
 use super::shared::Shared;
 use crate::connect::{Connector, Peer, Transport};
@@ -32,21 +33,47 @@ pub(crate) struct Target {
 
 /// Makes one attempt for a session and reports it to its machine.
 pub(crate) async fn attempt(shared: Arc<Shared>, target: Target, number: u32, until: Instant) {
+    let again = shared.lock().machine.has_tried();
     let wanted = || {
         shared
             .lock()
             .machine
             .handle_attempt_connected(number, Instant::now())
     };
-    let outcome = send(&target, until, number, wanted, || ()).await;
+    let process_id = target.process_id;
+    let written = || match again {
+        true => debug!(target: "pgdeadline", process_id, attempt = number, "cancel resent"),
+        false => debug!(target: "pgdeadline", process_id, attempt = number, "cancel sent"),
+    };
+    let outcome = send(
+        &target,
+        until,
+        target.connector.gates(),
+        number,
+        wanted,
+        written,
+    )
+    .await;
     shared.attempt_over(number, outcome);
 }
 
 /// Makes one attempt for a session that is gone (rule 8): nothing can be hit
 /// by it but what the session left behind. `written` is called once it is on
 /// its way, and dropped where it comes to nothing.
-pub(crate) async fn farewell(target: Target, until: Instant, written: impl FnOnce()) {
-    send(&target, until, 0, || true, written).await;
+/// Its place is at `gates`, or at the connector's.
+pub(crate) async fn farewell(
+    target: Target,
+    until: Instant,
+    gates: Option<&Gates>,
+    written: impl FnOnce(),
+) {
+    let process_id = target.process_id;
+    let written = || {
+        debug!(target: "pgdeadline", process_id, "cancel sent for a session that is gone");
+        written();
+    };
+    let gates = gates.unwrap_or(target.connector.gates());
+    send(&target, until, gates, 0, || true, written).await;
 }
 
 /// # Cancel safety
@@ -55,12 +82,13 @@ pub(crate) async fn farewell(target: Target, until: Instant, written: impl FnOnc
 async fn send(
     target: &Target,
     until: Instant,
+    gates: &Gates,
     number: u32,
     wanted: impl FnOnce() -> bool,
     written: impl FnOnce(),
 ) -> Outcome {
     let process_id = target.process_id;
-    let (stream, _place) = match timeout_at(until, connect(target, until)).await {
+    let (stream, _place) = match timeout_at(until, connect(target, gates, until)).await {
         Ok(Ok(connected)) => connected,
         Ok(Err(error)) => {
             debug!(target: "pgdeadline", process_id, attempt = number, %error, "cancel not sent");
@@ -75,7 +103,7 @@ async fn send(
         trace!(target: "pgdeadline", process_id, attempt = number, "cancel given up: its work is over");
         return Outcome::NotWritten;
     }
-    match timeout_at(until, converse(stream, target, number, written)).await {
+    match timeout_at(until, converse(stream, target, written)).await {
         Ok(Ok(())) => {
             debug!(target: "pgdeadline", process_id, attempt = number, "cancel EOF");
             Outcome::Eof
@@ -95,13 +123,14 @@ async fn send(
 /// kept until the attempt is over.
 async fn connect(
     target: &Target,
+    gates: &Gates,
     until: Instant,
 ) -> Result<(Transport, Option<OwnedSemaphorePermit>), Error> {
     let Target {
         connector, peer, ..
     } = target;
     let dials = connector.settings().cancel_dials;
-    let place = connector.gates().enter(peer.address(), dials).await;
+    let place = gates.enter(peer.address(), dials).await;
     let transport = connector.redial(peer, until).await?;
     Ok((transport, place))
 }
@@ -111,7 +140,6 @@ async fn connect(
 async fn converse(
     mut stream: Transport,
     target: &Target,
-    number: u32,
     written: impl FnOnce(),
 ) -> io::Result<()> {
     stream
@@ -119,7 +147,6 @@ async fn converse(
         .await?;
     stream.flush().await?;
     written();
-    debug!(target: "pgdeadline", process_id = target.process_id, attempt = number, "cancel sent");
     let mut rest = [0; 64];
     loop {
         match stream.read(&mut rest).await {

@@ -21,6 +21,7 @@ use super::machine::{Output, Retired};
 use super::shared::Shared;
 use super::stream::SessionStream;
 use super::timer::Timer;
+use super::waker::Note;
 use crate::error::Error;
 
 /// The task behind a client: spawn it.
@@ -91,10 +92,12 @@ impl Connection {
             self.look_at_the_clock(&shared, now);
             if let Poll::Ready(message) = self.poll_client(&shared, cx, now) {
                 if !matches!(message, Some(Ok(_))) {
-                    self.close(
-                        &shared,
-                        message.as_ref().and_then(|result| result.as_ref().err()),
-                    );
+                    // What the machine has decided by then is done first: it
+                    // knows better why.
+                    self.carry_out(&shared);
+                    let error = message.as_ref().and_then(|result| result.as_ref().err());
+                    self.close(&shared, error);
+                    self.done = true;
                 }
                 return Poll::Ready(message);
             }
@@ -153,11 +156,17 @@ impl Connection {
         cx: &Context<'_>,
         now: Instant,
     ) -> Poll<Option<Result<AsyncMessage, Error>>> {
-        let (mark, note) = {
+        let note = shared.waker.take();
+        // Before the lock: to ask is to notice, and to notice is to tell the
+        // session.
+        if let Note::One { who: Some(who), .. } = &note {
+            who.is_ended();
+        }
+        let mark = {
             let mut core = shared.lock();
-            let note = shared.attribute(&mut core);
+            shared.attribute(&mut core, &note);
             core.begin_poll(cx.waker(), now);
-            (core.machine.mark(), note)
+            core.machine.mark()
         };
         let poll = self
             .postgres
@@ -256,6 +265,16 @@ impl Connection {
         self.done = error.is_none() || shared.lock().is_closed();
         let mut core = shared.lock();
         let process_id = core.machine.facts().process_id;
+        // A server that has closed works no more; one that was cut off may.
+        let by_server = error
+            .and_then(Error::as_postgres)
+            .is_some_and(tokio_postgres::Error::is_closed);
+        let cut_off = error.is_some() && !by_server && !core.is_closed();
+        let left = match cut_off && core.machine.leaves_work() {
+            true => shared.target(&core),
+            false => None,
+        };
+        core.bound.leave_time();
         match error {
             Some(error) => {
                 debug!(target: "pgdeadline", process_id, %error, "closed");
@@ -267,7 +286,9 @@ impl Connection {
             }
         }
         drop(core);
+        shared.waker.close();
         shared.tell_closed();
+        left.into_iter().for_each(exit::send);
     }
 }
 
@@ -300,6 +321,7 @@ impl Drop for Connection {
         };
         core.close(Error::retired("its connection task was dropped", None));
         core.bound.clear(&shared.observer());
+        shared.waker.close();
         drop(core);
         shared.tell_closed();
         left.into_iter().for_each(exit::send);

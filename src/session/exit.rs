@@ -9,7 +9,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::warn;
 
 use super::cancel::{Target, farewell};
+use super::gate::Gates;
 
 /// Sends a cancel for a session that is gone: as a task where there is a
 /// runtime, else through the helper thread.
@@ -42,7 +43,7 @@ impl Departing {
         let again = target.clone();
         let attempt = Box::pin(async move {
             let until = tokio::time::Instant::now() + bound;
-            farewell(again, until, || ()).await;
+            farewell(again, until, None, || ()).await;
         });
         Departing::of(target, attempt)
     }
@@ -134,13 +135,20 @@ fn serve(mut work: UnboundedReceiver<Job>) {
             return;
         }
     };
+    // Of its own: places at the connector's may be held by attempts of the
+    // runtime that is going, which nobody polls any more.
+    let gates = Arc::new(Gates::default());
     runtime.block_on(async {
         while let Some(Job { target, written }) = work.recv().await {
             let until = tokio::time::Instant::now() + target.connector.settings().grace;
-            tokio::spawn(farewell(target, until, move || {
+            let gates = Arc::clone(&gates);
+            tokio::spawn(async move {
                 // Nobody may be waiting any more.
-                let _ = written.send(());
-            }));
+                let written = || {
+                    let _ = written.send(());
+                };
+                farewell(target, until, Some(&gates), written).await;
+            });
         }
     });
 }

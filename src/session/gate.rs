@@ -1,4 +1,6 @@
-//! How many cancels may be on their way to one server (rule 10).
+//! What the sessions of one connector know of each server together: how many
+//! cancels may be on their way to it (rule 10), and whether the EOF of one
+//! proves anything (rule 4).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -157,12 +157,14 @@ impl Session {
     }
 
     fn try_check_out(&self, context: Option<&Context>) -> Option<Result<(), Refusal>> {
+        // Before the lock: to ask is to notice, and to notice is to tell the
+        // session.
+        let ended = context.is_some_and(Context::is_ended);
         let mut core = self.0.lock();
         if core.is_closed() {
             return Some(Err(Refusal::Closed));
         }
         self.note_quiet(&mut core);
-        let ended = context.is_some_and(Context::is_ended);
         if !ended && !core.machine.is_clean() {
             return None;
         }
@@ -214,6 +216,8 @@ impl Session {
             (core.machine.is_polled() || core.is_closed()).then_some(())
         })
         .await;
+        // Before the lock, as at a check-out.
+        context.is_ended();
         let mut core = self.0.lock();
         if core.is_closed() {
             return Err(core

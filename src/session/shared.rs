@@ -20,7 +20,9 @@ use crate::wire::request::LeaseId;
 /// See the [module](self).
 ///
 /// Lock order: this core, then the tree of contexts. A context calls its
-/// observers outside every lock of the tree.
+/// observers outside every lock of the tree, but in whatever thread notices an
+/// end; so nothing that may notice one, by the clock or otherwise, is asked of
+/// a context while this core is locked.
 pub(crate) struct Shared {
     core: Mutex<Core>,
     pub(super) waker: Arc<ConnectionWaker>,
@@ -118,15 +120,13 @@ impl Shared {
     }
 
     /// Before a poll of the client: whose the first request out of it is, as
-    /// far as that is certain (rule 7). Gives the note to be handed to
-    /// [`attribute_late`](Shared::attribute_late).
-    pub(super) fn attribute(self: &Arc<Self>, core: &mut Core) -> Note {
-        let note = self.waker.take();
-        core.seen = match core.attribution.certain(&note) {
-            Some(context) => self.lease_of(core, &context.clone()),
+    /// far as that is certain (rule 7). The note is to be handed to
+    /// [`attribute_late`](Shared::attribute_late) after it.
+    pub(super) fn attribute(self: &Arc<Self>, core: &mut Core, note: &Note) {
+        core.seen = match core.attribution.certain(note) {
+            Some(context) => self.lease_of(core, context),
             None => None,
         };
-        note
     }
 
     /// After a poll of the client: a request of which it is known only now
@@ -172,8 +172,11 @@ impl Shared {
 
     /// Forgets the contexts of leases that are over.
     pub(super) fn forget(self: &Arc<Self>, core: &mut Core) {
-        if core.bound.len() > 1 {
+        if !core.bound.is_only(core.machine.base()) {
             let Core { machine, bound, .. } = core;
+            for lease in bound.deserted() {
+                machine.handle_deserted(lease);
+            }
             bound.retain_ended(&self.observer(), |lease| machine.knows(lease));
         }
     }

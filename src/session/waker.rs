@@ -21,6 +21,8 @@ pub(crate) struct ConnectionWaker {
     task: Mutex<Option<Waker>>,
     note: Mutex<Note>,
     woken: AtomicBool,
+    /// Nobody polls the connection any more: nothing is promised.
+    closed: AtomicBool,
 }
 
 /// Who woke the connection since it was polled last.
@@ -61,6 +63,7 @@ impl ConnectionWaker {
             task: Mutex::new(None),
             note: Mutex::new(Note::Quiet),
             woken: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -91,7 +94,7 @@ impl ConnectionWaker {
     }
 
     /// Who it was. To be called before the poll: what wakes during the poll is
-    /// for the next. The promise of invariant 3 passes to the caller.
+    /// for the next. The promise to keep its time passes to the caller.
     pub(crate) fn take(&self) -> Note {
         if !self.woken.swap(false, Ordering::AcqRel) {
             return Note::Quiet;
@@ -99,8 +102,25 @@ impl ConnectionWaker {
         std::mem::take(&mut *self.note.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The connection is not polled any more.
+    pub(crate) fn close(&self) {
+        let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(true, Ordering::Release);
+        let last = std::mem::take(&mut *note);
+        drop(note);
+        if let Note::One {
+            who: Some(context), ..
+        } = last
+        {
+            context.leave_time();
+        }
+    }
+
     fn note(&self, who: Option<Context>) {
         let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         let before = std::mem::take(&mut *note);
         let promised = match &before {
             Note::One { who, .. } => who.clone(),

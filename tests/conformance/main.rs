@@ -3,18 +3,19 @@
 //!
 //! A test names in its doc comment the scenario that it covers, by the number
 //! in the list of the project's conformance scenarios, and says DIFFERENCE
-//! where we depart from what others do, with the reason. Scenarios 16, 17, 21
-//! and 23 need a server that stops between two messages or a pooler; they are
-//! covered elsewhere, or not through a pool.
+//! where we depart from what others do, with the reason. Scenarios 16 and 17
+//! (an end between Parse and Describe, a pipelined neighbour) need a server that
+//! stops where it is told to, and a client that is shared: they are in the
+//! binary `session`, on a scripted server.
 //!
 //! | module | scenarios |
 //! | --- | --- |
-//! | [`connect`], [`bad_input`], [`tls`] | 1, 2, 3, 8 over TLS |
+//! | [`connect`], [`bad_input`], [`tls`] | 1, 2, 3; 8 and 23 over TLS |
 //! | [`pool`], [`outage`] | 4, 5, 6, 7 |
 //! | [`query`], [`locks`], [`race`] | 8, 10, 11, 12, 13, 14 |
 //! | [`transactions`], [`truth`] | 15, and that what was cancelled is never a success |
 //! | [`streaming`], [`copy`] | 18, 19, 20 |
-//! | [`cancel_path`] | 9, 22, 24 |
+//! | [`cancel_path`] | 9, 21, 22, 24 |
 //! | [`end_of_life`] | 25; 26 has a binary of its own, `leaks` |
 //!
 //! No test asserts on a short time: a deadline of [`SHORT`] round work of

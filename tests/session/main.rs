@@ -7,7 +7,9 @@
 //! all of them use.
 
 mod ended_already;
+mod events;
 mod exit;
+mod regressions;
 mod rule_01_prompt;
 mod rule_01_stalled;
 mod rule_02_bounded;

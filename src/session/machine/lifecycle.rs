@@ -221,6 +221,19 @@ impl Machine {
         id
     }
 
+    /// Nobody can ask for anything under this lease any more.
+    pub(crate) fn handle_deserted(&mut self, id: LeaseId) {
+        let idle = !self.ledger.requests().any(|request| request.lease == id);
+        if let Some(lease) = self.leases.get_mut(id)
+            && lease.kind == LeaseKind::Seen
+            && idle
+        {
+            lease.kind = LeaseKind::Detached;
+            self.forget_leases();
+            self.set_expiry();
+        }
+    }
+
     pub(super) fn forget_leases(&mut self) {
         let Machine { ledger, leases, .. } = self;
         if leases.only_stack() {

@@ -58,6 +58,11 @@ impl Machine {
             .unwrap_or_else(|| timers::far(now, self.settings.grace))
     }
 
+    /// Was a cancel written in this drain already?
+    pub(crate) fn has_tried(&self) -> bool {
+        self.tried
+    }
+
     /// Would dropping the session now leave work behind that nobody wants
     /// (rule 8)?
     pub(crate) fn leaves_work(&self) -> bool {
