@@ -121,15 +121,18 @@ async fn the_short_while_is_spent_once_a_check_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_stays_spent_over_a_connection_that_was_lost() {
+async fn it_stays_spent_over_connections_that_are_lost() {
     let net = Net::new();
-    let (pool, draining) = draining(&net, 3).await;
+    let (pool, draining) = draining(&net, 4).await;
     let mut draining = holding(draining);
-    let (lost, _cancel) = draining.remove(1);
-    lost.close();
+    draining.remove(1).0.close();
     let began = Instant::now();
     let (client, ()) = tokio::join!(pool.get(), async {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        // The first is refused, the second was lost before, the third is
+        // while it is waited for.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        draining.remove(1).0.close();
+        tokio::time::sleep(Duration::from_millis(300)).await;
         stop(&mut draining[1]).await;
     });
     assert_eq!(began.elapsed(), Duration::from_millis(400));
@@ -153,24 +156,46 @@ async fn under_a_context_that_has_ended_it_is_handed_out_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_check_out_has_a_short_while_of_its_own() {
+async fn what_never_becomes_clean_is_waited_for_until_it_is_retired() {
     let net = Net::new();
     let (pool, _draining) = draining(&net, 2).await;
     let began = Instant::now();
-    // The one is refused, the other waited for until it is retired.
-    let get = pool.get();
-    let server = async {
+    let (client, backend) = tokio::join!(pool.get(), async {
         let mut backend = net.backend().await;
         backend.authenticate(3, 3).await;
         backend
-    };
-    let (first, _backend) = tokio::join!(get, server);
-    let _first = first.unwrap();
-    assert!(
-        began.elapsed() >= Duration::from_secs(1),
-        "waited for the second"
-    );
+    });
+    // The grace began with the end, and is over before a patience as long.
+    assert!(began.elapsed() <= Duration::from_secs(2));
+    assert!(began.elapsed() > Duration::from_secs(1));
     assert_eq!(pool.status().size, 1);
+    drop((client.unwrap(), backend));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_check_out_has_a_short_while_of_its_own() {
+    let net = Net::new();
+    let (pool, _draining) = draining(&net, 1).await;
+    let mut backends = Vec::new();
+    for pid in 2..4 {
+        // In the place of the one that drains another is opened, which then
+        // drains too.
+        let ctx = Context::background().child();
+        let began = Instant::now();
+        let (client, mut backend) = tokio::join!(ctx.scope(pool.get()), async {
+            let mut backend = net.backend().await;
+            backend.authenticate(pid, pid).await;
+            backend
+        });
+        assert_eq!(began.elapsed(), Duration::from_millis(50), "{pid}");
+        let client = client.unwrap();
+        let (answer, ()) = tokio::join!(client.batch_execute(SLOW), async {
+            backend.expect(Expect::query(SLOW)).await;
+            ctx.cancel();
+        });
+        assert!(super::found(&answer.unwrap_err()).is_cancelled());
+        backends.push(backend);
+    }
 }
 
 #[tokio::test(start_paused = true)]
