@@ -130,7 +130,8 @@ async fn a_server_that_stalls_in_a_stream_holds_nobody_up() {
     let server = Server::shared().await;
     for by_scope in [false, true] {
         let proxy = Proxy::before(server).await;
-        let bench = Bench::behind(&proxy, 1).await;
+        // In the middle of a row nobody can be answered before the grace.
+        let bench = Bench::of(server, proxy.config(), 1, |c| c.grace(SHORT * 2));
         bench.assert_full().await;
         // Wherever that is: some hundred rows in, and in the middle of one.
         proxy.answers(Answers::First(100_003));
