@@ -89,8 +89,8 @@ impl Bench {
     ) -> Bench {
         trace_if_asked();
         let name = config.get_application_name().unwrap().to_owned();
-        // On a machine that stalls a short wait, or grace, would be too short, and another
-        // backend be opened; who tests them sets them.
+        // On a machine that stalls a short wait, or grace, would be too short,
+        // and another backend be opened; who tests them sets them.
         let connector = Connector::builder(config, NoTls)
             .checkout_wait(LATE)
             .grace(LATE);
