@@ -133,3 +133,23 @@ async fn a_reset_leaves_no_work_behind() {
     net.cancel().await.close();
     net.assert_quiet().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_while_ended_work_drains_closes_the_session() {
+    let Stage {
+        net,
+        client,
+        mut backend,
+        session,
+        connection,
+        ..
+    } = Stage::new().await;
+    let ctx = deadline(200);
+    end_of(ctx.run(client.batch_execute(SLEEP)).await);
+    backend.expect(Expect::query(SLEEP)).await;
+    let cancel = net.cancel().await;
+    backend.reset();
+    session.closed().await;
+    assert!(connection.await.unwrap().is_err());
+    cancel.close();
+}
