@@ -45,6 +45,7 @@
 mod connect;
 pub mod context;
 pub mod error;
+pub mod relay;
 mod session;
 mod settings;
 mod stream;
