@@ -5,10 +5,15 @@
 //! 2. The addresses of a host are raced. Where the winner then fails in TLS or
 //!    start-up, the rest are raced: another address may be another server.
 //! 3. Whatever does not lead to a connection is told in the final error.
+//!
+//! What is made of a transport that is ready for the start-up message is the
+//! caller's: `start`.
+
+use std::future::Future;
 
 use tokio::time::{Instant, timeout_at};
+use tokio_postgres::Config;
 use tokio_postgres::config::LoadBalanceHosts;
-use tokio_postgres::{Client, Config};
 
 use super::config::socket_options;
 use super::dial::{Address, Socket};
@@ -20,9 +25,8 @@ use super::race::race;
 use super::resolve::resolve;
 use super::tls::{self, Wanted};
 use super::transport::Transport;
-use super::{Connector, Stream, startup};
+use super::{Connector, Stream};
 use crate::error::{Error, Phase};
-use crate::session::Connection;
 
 /// One connect under way.
 pub(super) struct Attempt<'a> {
@@ -32,19 +36,20 @@ pub(super) struct Attempt<'a> {
     pub(super) deadline: Instant,
 }
 
-/// A transport that is ready for the start-up message.
-struct Established {
-    transport: Transport,
-    peer: Peer,
-}
-
 impl Attempt<'_> {
     /// Tries every host.
-    pub(super) async fn run(&self) -> Result<(Client, Connection), Error> {
-        let hosts = Host::list(self.config)?;
+    pub(super) async fn run<T, F>(
+        &self,
+        start: &impl Fn(&Host, Transport, Peer) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut hosts = Host::list(self.config)?;
+        self.connector.put_off_avoided(&mut hosts);
         for (i, host) in hosts.iter().enumerate() {
             let (begun, by) = (Instant::now(), share(self.deadline, hosts.len() - i)); // rule 1
-            let failure = match timeout_at(by, self.host(host, by)).await {
+            let failure = match timeout_at(by, self.host(host, by, start)).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::timed_out(self.journal.phase(), begun.elapsed()),
@@ -55,7 +60,15 @@ impl Attempt<'_> {
     }
 
     /// Tries every address of one host.
-    async fn host(&self, host: &Host, by: Instant) -> Result<(Client, Connection), Failure> {
+    async fn host<T, F>(
+        &self,
+        host: &Host,
+        by: Instant,
+        start: &impl Fn(&Host, Transport, Peer) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         let mut candidates = self.addresses(host).await?;
         let mut failures = Vec::new();
         while !candidates.is_empty() {
@@ -72,7 +85,7 @@ impl Attempt<'_> {
                 .iter()
                 .filter(|other| same_family(other, &address));
             let (begun, by) = (Instant::now(), share(by, 1 + alike.count()));
-            let failure = match timeout_at(by, self.start(host, &address, socket)).await {
+            let failure = match timeout_at(by, self.start(host, &address, socket, start)).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::timed_out(self.journal.phase(), begun.elapsed()),
@@ -121,15 +134,19 @@ impl Attempt<'_> {
     }
 
     /// TLS and start-up on a connected socket.
-    async fn start(
+    async fn start<T, F>(
         &self,
         host: &Host,
         address: &Address,
         socket: Socket,
-    ) -> Result<(Client, Connection), Failure> {
-        let Established { transport, peer } = self.establish(host, address, socket).await?;
+        start: &impl Fn(&Host, Transport, Peer) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let (transport, peer) = self.establish(host, address, socket).await?;
         self.journal.enter(Phase::StartUp);
-        startup::start_up(self.connector, self.config, transport, peer).await
+        start(host, transport, peer).await
     }
 
     async fn establish(
@@ -137,7 +154,7 @@ impl Attempt<'_> {
         host: &Host,
         address: &Address,
         socket: Socket,
-    ) -> Result<Established, Failure> {
+    ) -> Result<(Transport, Peer), Failure> {
         self.journal.enter(Phase::Tls);
         let wanted = Wanted {
             mode: self.config.get_ssl_mode(),
@@ -155,7 +172,7 @@ impl Attempt<'_> {
                 name: wanted.name,
             }),
         };
-        Ok(Established { transport, peer })
+        Ok((transport, peer))
     }
 }
 

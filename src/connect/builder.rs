@@ -190,6 +190,7 @@ impl ConnectorBuilder {
                 settings,
                 always_bounded: connect_deadline.is_some(),
                 gates: Default::default(),
+                avoided: Default::default(),
             }),
         })
     }

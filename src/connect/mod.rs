@@ -5,7 +5,7 @@
 //! shares the time, [`resolve`] looks names up, [`race`] picks an address,
 //! [`dial`] and [`socket`] open it, [`tls`] negotiates, [`startup`]
 //! authenticates. [`attempt`] walks through them, [`journal`] notes how far it
-//! came; [`peer`] is the way back to where a session is connected.
+//! came, [`avoided`] which hosts were of the wrong kind; [`peer`] is the way back to where a session is connected.
 //!
 //! Rules kept here (numbers are the design's):
 //!
@@ -20,6 +20,7 @@
 //! `Connector` is for everybody; all else here for `session` only.
 
 mod attempt;
+mod avoided;
 mod builder;
 mod config;
 pub mod dial;
@@ -46,10 +47,11 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config};
 
 use self::attempt::Attempt;
+use self::avoided::Avoided;
 pub use self::builder::ConnectorBuilder;
 use self::dial::{Dial, Socket};
 use self::failure::Failure;
-use self::hosts::from_now;
+use self::hosts::{Host, from_now};
 use self::journal::Journal;
 pub(crate) use self::peer::Peer;
 use self::provider::Source;
@@ -95,6 +97,14 @@ pub struct Connector {
     inner: Arc<Inner>,
 }
 
+/// A transport on which nothing was said yet.
+pub(crate) struct Established {
+    pub(crate) transport: Transport,
+    pub(crate) peer: Peer,
+    /// Which host of the configuration it leads to.
+    pub(crate) host: String,
+}
+
 struct Inner {
     source: Source,
     tls: Box<dyn EraseTls>,
@@ -104,6 +114,8 @@ struct Inner {
     always_bounded: bool,
     /// What is known of each server, and how many cancels are on their way.
     gates: Gates,
+    /// Hosts that turned out to be of the wrong kind after authentication.
+    avoided: Avoided,
 }
 
 impl Connector {
@@ -277,14 +289,55 @@ impl Connector {
                 &provided
             }
         };
-        Attempt {
+        let attempt = Attempt {
             connector: self,
             config,
             journal,
             deadline,
+        };
+        attempt
+            .run(&|_, transport, peer| startup::start_up(self, config, transport, peer))
+            .await
+    }
+
+    /// A transport to the first host that gives one, by the connector's own
+    /// bound: for a client that says the start-up message itself.
+    ///
+    /// # Errors
+    /// As [`connect`](Connector::connect).
+    ///
+    /// # Cancel safety
+    /// Dropping it closes what it has opened.
+    pub(crate) async fn establish(&self) -> Result<Established, Error> {
+        let Source::Fixed(config) = &self.inner.source else {
+            return Err(Error::config(
+                "a client that authenticates by itself can't use a connector with a \
+                 credentials provider: give it a connector with a fixed configuration",
+            ));
+        };
+        let background = Context::background();
+        let journal = Journal::new(&background);
+        let (begun, deadline) = (Instant::now(), self.deadline(&background));
+        let attempt = Attempt {
+            connector: self,
+            config,
+            journal: &journal,
+            deadline,
+        };
+        let establish = |host: &Host, transport, peer| {
+            std::future::ready(Ok(Established {
+                transport,
+                peer,
+                host: host.to_string(),
+            }))
+        };
+        match timeout_at(deadline, attempt.run(&establish)).await {
+            Ok(result) => result,
+            Err(_) => {
+                journal.failed(Failure::timed_out(journal.phase(), begun.elapsed()));
+                Err(journal.all_failed())
+            }
         }
-        .run()
-        .await
     }
 
     fn deadline(&self, ctx: &Context) -> Instant {

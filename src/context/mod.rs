@@ -157,6 +157,12 @@ impl Context {
         }
     }
 
+    /// Is this the child that a `run` works in, so that `run` brings back who
+    /// works under it?
+    pub(crate) fn is_run(&self) -> bool {
+        self.node.stands_for_parent()
+    }
+
     /// The deadline has passed: ends this context and, if the deadline is an
     /// ancestor's, that ancestor. For timekeepers.
     pub(crate) fn expire(&self) {

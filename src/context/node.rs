@@ -95,6 +95,10 @@ impl Node {
         self.add_child(None, true)
     }
 
+    pub(super) fn stands_for_parent(&self) -> bool {
+        self.stands_for_parent
+    }
+
     fn add_child(self: &Arc<Node>, own: Option<Instant>, stands_for_parent: bool) -> Arc<Node> {
         let deadline_is_inherited = match (own, self.deadline) {
             (Some(own), Some(parents)) => parents <= own,

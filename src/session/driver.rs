@@ -1,17 +1,17 @@
-//! Drives tokio-postgres's `Connection` and the session together.
+//! Drives a client and its session together.
 //!
-//! `Connection` does not poll the socket while a slow reader holds it up, and
-//! the deadline must fire all the same: so one task does both.
+//! A client does not poll the socket while a slow reader holds it up, and the
+//! deadline must fire all the same: so one task does both. Which client it is
+//! does not matter here: tokio-postgres's [`Connection`](super::Connection), or
+//! one behind a [relay](crate::relay).
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tokio_postgres::AsyncMessage;
 use tracing::{Span, debug, info, warn};
 
 use super::Session;
@@ -19,97 +19,92 @@ use super::cancel::attempt;
 use super::exit::{self, Departing};
 use super::machine::{Output, Retired};
 use super::shared::Shared;
-use super::stream::SessionStream;
 use super::timer::Timer;
-use super::waker::Note;
 use crate::error::Error;
 
-/// The task behind a client: spawn it.
-///
-/// It resolves when the connection is closed: in order after the client was
-/// dropped, or with the error that ended it. Dropping it while something is in
-/// flight sends a cancel (rule 8).
-///
-/// ```no_run
-/// # async fn example(connector: pgdeadline::Connector) -> Result<(), pgdeadline::Error> {
-/// let context = pgdeadline::Context::background();
-/// let (client, connection) = connector.connect(&context).await?;
-/// tokio::spawn(connection);
-/// # Ok(()) }
-/// ```
-#[must_use = "a connection does nothing unless it is polled: spawn it"]
-pub struct Connection {
-    session: Session,
-    postgres: Box<tokio_postgres::Connection<SessionStream, SessionStream>>,
-    waker: Waker,
-    timer: Timer,
-    span: Span,
-    /// The session is closed, and the client is being told.
-    closing: bool,
-    done: bool,
+/// What a session is driven for.
+pub(crate) trait Client {
+    /// What it has to tell whoever polls the driver.
+    type Message;
+
+    /// Moves what can be moved between the client and its session, until both
+    /// are told to wait. `None` and errors are final.
+    fn poll(
+        &mut self,
+        shared: &Arc<Shared>,
+        cx: &Context<'_>,
+        now: Instant,
+    ) -> Poll<Option<Result<Self::Message, Error>>>;
 }
 
-impl Connection {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        postgres: tokio_postgres::Connection<SessionStream, SessionStream>,
-    ) -> Self {
+/// See the [module](self).
+pub(crate) struct Driver<C> {
+    session: Session,
+    client: C,
+    timer: Timer,
+    span: Span,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The session is closed, and the client has one more poll to take up what
+    /// it was told before.
+    Closing,
+    Done,
+}
+
+impl<C: Client> Driver<C> {
+    pub(crate) fn new(shared: Arc<Shared>, client: C) -> Self {
         let process_id = shared.lock().machine.facts().process_id;
         let span = tracing::info_span!(target: "pgdeadline", "connection", process_id, server = %shared.peer.address());
         info!(target: "pgdeadline", parent: &span, process_id, "connected");
-        Connection {
-            waker: Waker::from(Arc::clone(&shared.waker)),
+        Driver {
             session: Session(shared),
-            postgres: Box::new(postgres),
+            client,
             timer: Timer::default(),
             span,
-            closing: false,
-            done: false,
+            state: State::Open,
         }
     }
 
-    /// The session, for whoever binds contexts to it.
-    pub fn session(&self) -> &Session {
+    pub(crate) fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Polls for notifications and notices, as
-    /// [`tokio_postgres::Connection::poll_message`] does. `None` and errors are
-    /// final.
-    pub fn poll_message(
+    pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<AsyncMessage, Error>>> {
+    ) -> Poll<Option<Result<C::Message, Error>>> {
         let span = self.span.clone();
         let _entered = span.enter();
-        if self.done {
+        if self.state == State::Done {
             return Poll::Ready(None);
         }
         let shared = Arc::clone(&self.session.0);
         shared.waker.register(cx.waker());
         loop {
             let now = Instant::now();
-            self.look_at_the_clock(&shared, now);
-            if let Poll::Ready(message) = self.poll_client(&shared, cx, now) {
+            look_at_the_clock(&shared, now);
+            if let Poll::Ready(message) = self.client.poll(&shared, cx, now) {
                 if !matches!(message, Some(Ok(_))) {
                     // What the machine has decided by then is done first: it
                     // knows better why.
                     self.carry_out(&shared);
-                    let error = message.as_ref().and_then(|result| result.as_ref().err());
-                    self.close(&shared, error);
-                    self.done = true;
+                    self.close(message.as_ref().and_then(|result| result.as_ref().err()));
                 }
                 return Poll::Ready(message);
             }
             let closed = shared.lock().error().cloned();
             if let Some(error) = closed {
-                // The client has one more poll to take up what it was told
-                // before. It may never look again while a reader holds it up,
+                // The client may never look again while a reader holds it up,
                 // so it ends here, which tells everybody.
-                if !std::mem::replace(&mut self.closing, true) {
+                if self.state == State::Open {
+                    self.state = State::Closing;
                     continue;
                 }
-                self.close(&shared, Some(&error));
+                self.close(Some(&error));
                 return Poll::Ready(Some(Err(error)));
             }
             // In a statement of its own, so that the lock is not held below.
@@ -118,7 +113,7 @@ impl Connection {
                 Ok(again) => again,
                 Err(error) => {
                     let error = Error::retired(format!("the connection was lost: {error}"), None);
-                    self.close(&shared, Some(&error));
+                    self.lose(&error);
                     // Whoever waits is answered by the client's own end.
                     true
                 }
@@ -126,68 +121,10 @@ impl Connection {
             if self.carry_out(&shared) || again {
                 continue;
             }
-            self.tell_waiters(&shared);
+            // Whoever waits looks for itself: clean, retired, or still neither.
+            shared.changed.notify_waiters();
             let due = shared.lock().machine.poll_timeout();
             ready!(self.timer.poll(due, cx));
-        }
-    }
-
-    /// Ends contexts whose deadline has passed before anything else is looked
-    /// at, so that everybody learns of it in the same order.
-    fn look_at_the_clock(&mut self, shared: &Arc<Shared>, now: Instant) {
-        let mut core = shared.lock();
-        let Some(due) = core.machine.poll_timeout() else {
-            return;
-        };
-        if due > now {
-            return;
-        }
-        let contexts = core.due(now);
-        if !contexts.is_empty() {
-            drop(core);
-            contexts.iter().for_each(crate::context::Context::expire);
-            core = shared.lock();
-        }
-        core.machine.handle_time(now);
-        core.settle(now);
-    }
-
-    fn poll_client(
-        &mut self,
-        shared: &Arc<Shared>,
-        cx: &Context<'_>,
-        now: Instant,
-    ) -> Poll<Option<Result<AsyncMessage, Error>>> {
-        let note = shared.waker.take();
-        // Before the lock: to ask is to notice, and to notice is to tell the
-        // session.
-        if let Note::One { who: Some(who), .. } = &note {
-            who.is_ended();
-        }
-        let mark = {
-            let mut core = shared.lock();
-            shared.attribute(&mut core, &note);
-            core.begin_poll(cx.waker(), now);
-            core.machine.mark()
-        };
-        let poll = self
-            .postgres
-            .poll_message(&mut Context::from_waker(&self.waker));
-        let mut core = shared.lock();
-        shared.attribute_late(&mut core, note);
-        match poll {
-            Poll::Pending => {
-                if core.flushed {
-                    core.machine.handle_polled(mark, now);
-                }
-                Poll::Pending
-            }
-            Poll::Ready(Some(Err(error))) => {
-                let error = core.error().cloned().unwrap_or_else(|| Error::from(error));
-                Poll::Ready(Some(Err(error)))
-            }
-            Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
-            Poll::Ready(None) => Poll::Ready(None),
         }
     }
 
@@ -242,10 +179,7 @@ impl Connection {
                     // hit but what it leaves behind: so rule 8 holds here, and
                     // not rule 4's "no further cancel", which spares who comes
                     // after on a session that lives.
-                    let left = match core.machine.leaves_work() {
-                        true => shared.target(&core),
-                        false => None,
-                    };
+                    let left = shared.left_behind(&core);
                     core.close(retirement(&why));
                     drop(core);
                     left.into_iter().for_each(exit::send);
@@ -255,38 +189,24 @@ impl Connection {
         }
     }
 
-    fn tell_waiters(&self, shared: &Arc<Shared>) {
-        // Whoever waits looks for itself: clean, retired, or still neither.
-        shared.changed.notify_waiters();
-    }
-
-    fn close(&mut self, shared: &Arc<Shared>, error: Option<&Error>) {
-        if self.done {
-            return;
-        }
-        self.done = error.is_none() || shared.lock().is_closed();
+    /// The connection is lost, which the client is still to be told.
+    fn lose(&mut self, error: &Error) {
+        let shared = &self.session.0;
         let mut core = shared.lock();
         let process_id = core.machine.facts().process_id;
+        if !core.is_closed() {
+            debug!(target: "pgdeadline", process_id, %error, "closed");
+        }
         // A server that has closed works no more; one that was cut off may.
         let by_server = error
-            .and_then(Error::as_postgres)
+            .as_postgres()
             .is_some_and(tokio_postgres::Error::is_closed);
-        let cut_off = error.is_some() && !by_server && !core.is_closed();
-        let left = match cut_off && core.machine.leaves_work() {
-            true => shared.target(&core),
-            false => None,
+        let left = match by_server {
+            true => None,
+            false => shared.left_behind(&core),
         };
         core.bound.leave_time();
-        match error {
-            Some(error) => {
-                debug!(target: "pgdeadline", process_id, %error, "closed");
-                core.close(error.clone());
-            }
-            None => {
-                debug!(target: "pgdeadline", process_id, "closed");
-                core.close(Error::retired("the connection is closed", Some(false)));
-            }
-        }
+        core.close(error.clone());
         drop(core);
         shared.waker.close();
         shared.tell_closed();
@@ -294,47 +214,80 @@ impl Connection {
     }
 }
 
-impl Future for Connection {
+impl<C> Driver<C> {
+    /// Closes for good: in order, or for an error.
+    fn close(&mut self, error: Option<&Error>)
+    where
+        C: Client,
+    {
+        if self.state == State::Done {
+            return;
+        }
+        self.state = State::Done;
+        match error {
+            Some(error) => self.lose(error),
+            None => {
+                let shared = &self.session.0;
+                let mut core = shared.lock();
+                let process_id = core.machine.facts().process_id;
+                debug!(target: "pgdeadline", process_id, "closed");
+                core.bound.leave_time();
+                core.close(Error::retired("the connection is closed", Some(false)));
+                drop(core);
+                shared.waker.close();
+                shared.tell_closed();
+            }
+        }
+    }
+}
+
+/// Ends contexts whose deadline has passed before anything else is looked at,
+/// so that everybody learns of it in the same order.
+fn look_at_the_clock(shared: &Arc<Shared>, now: Instant) {
+    let mut core = shared.lock();
+    let Some(due) = core.machine.poll_timeout() else {
+        return;
+    };
+    if due > now {
+        return;
+    }
+    let contexts = core.due(now);
+    if !contexts.is_empty() {
+        drop(core);
+        contexts.iter().for_each(crate::context::Context::expire);
+        core = shared.lock();
+    }
+    core.machine.handle_time(now);
+    core.settle(now);
+}
+
+impl<C: Client + Unpin> Future for Driver<C> {
     type Output = Result<(), Error>;
 
+    /// Lets go what the client has to tell.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
-            match ready!(self.poll_message(cx)) {
+            match ready!(self.poll_next(cx)) {
                 None => return Poll::Ready(Ok(())),
                 Some(Err(error)) => return Poll::Ready(Err(error)),
-                Some(Ok(AsyncMessage::Notice(notice))) => {
-                    info!(target: "pgdeadline", "{}: {}", notice.severity(), notice.message());
-                }
                 Some(Ok(_)) => {}
             }
         }
     }
 }
 
-impl Drop for Connection {
+impl<C> Drop for Driver<C> {
     /// Leaves nothing running on the server that nobody waits for (rule 8).
     fn drop(&mut self) {
         let shared = &self.session.0;
         let mut core = shared.lock();
-        let left = if !core.is_closed() && core.machine.leaves_work() {
-            shared.target(&core)
-        } else {
-            None
-        };
+        let left = shared.left_behind(&core);
         core.close(Error::retired("its connection task was dropped", None));
         core.bound.clear(&shared.observer());
         shared.waker.close();
         drop(core);
         shared.tell_closed();
         left.into_iter().for_each(exit::send);
-    }
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("session", &self.session)
-            .finish_non_exhaustive()
     }
 }
 
@@ -355,6 +308,9 @@ impl fmt::Display for Retired {
             }
             Retired::Stalled => f.write_str("the server stopped in the middle of a message"),
             Retired::CleanUp => f.write_str("the session's own clean-up failed"),
+            Retired::OutOfStep => {
+                f.write_str("its client was dropped before a COPY had begun, and now miscounts")
+            }
             Retired::Protocol(malformed) => malformed.fmt(f),
         }
     }

@@ -4,7 +4,7 @@
 //! - [`machine`]: every decision, pure;
 //! - [`core`]: the socket and what waits to go up, behind one lock;
 //! - [`stream`]: the client's end; [`driver`]: the task behind it, with its
-//!   one [`timer`];
+//!   one [`timer`]; [`connection`]: the same for tokio-postgres;
 //! - [`waker`], [`attribution`], [`bound`]: who woke the connection, whose a
 //!   request therefore is, and which context that means;
 //! - [`cancel`], [`gate`]: one CancelRequest, and how many at once;
@@ -13,8 +13,9 @@
 mod attribution;
 pub(crate) mod bound;
 pub(crate) mod cancel;
-mod core;
-mod driver;
+mod connection;
+pub(crate) mod core;
+pub(crate) mod driver;
 mod exit;
 pub(crate) mod gate;
 pub(crate) mod machine;
@@ -36,7 +37,7 @@ use tokio::time::{Instant, timeout};
 use crate::context::Context;
 use crate::error::Error;
 use crate::wire::request::LeaseId;
-pub use driver::Connection;
+pub use connection::Connection;
 pub(crate) use shared::{Shared, open};
 pub(crate) use stream::SessionStream;
 
@@ -168,14 +169,7 @@ impl Session {
         if !ended && !core.machine.is_clean() {
             return None;
         }
-        let deadline = context.and_then(Context::deadline);
-        let lease = core
-            .machine
-            .handle_check_out(deadline, context.is_some(), Instant::now());
-        self.0.forget_before(&mut core);
-        if let Some(context) = context {
-            self.0.bind(&mut core, lease, context);
-        }
+        self.begin_check_out(&mut core, context, Instant::now());
         if !core.is_idle() || core.machine.poll_timeout().is_some() {
             self.0.waker.wake_task();
         }
@@ -219,26 +213,10 @@ impl Session {
         // Before the lock, as at a check-out.
         context.is_ended();
         let mut core = self.0.lock();
-        if core.is_closed() {
-            return Err(core
-                .error()
-                .cloned()
-                .unwrap_or_else(|| Error::retired("the connection is closed", Some(false))));
-        }
-        let base = core.machine.base();
-        if let Some(end) = core.bound.end(base) {
-            return Err(Error::end(end, crate::context::Progress::OUTSIDE));
-        }
-        let lease = core
-            .machine
-            .handle_begin(context.deadline(), Instant::now());
-        self.0.bind(&mut core, lease, context);
+        let lease = self.begin_operation(&mut core, context, Instant::now())?;
         drop(core);
         self.0.waker.wake_task();
-        Ok(Operation {
-            session: self.clone(),
-            lease,
-        })
+        Ok(self.operation_of(lease))
     }
 
     /// Cancels what is in flight. Takes the place of tokio-postgres's
@@ -271,6 +249,57 @@ impl Session {
     /// that were returned with it. Only the first call counts.
     pub fn on_busy(&self, told: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.on_busy.set(Box::new(told));
+    }
+
+    /// Begins a check-out on a session that is clean, or under a context that
+    /// has ended. Whether that has, is to be asked before the lock.
+    pub(crate) fn begin_check_out(
+        &self,
+        core: &mut core::Core,
+        context: Option<&Context>,
+        now: Instant,
+    ) {
+        let deadline = context.and_then(Context::deadline);
+        let lease = core
+            .machine
+            .handle_check_out(deadline, context.is_some(), now);
+        self.0.forget_before(core);
+        if let Some(context) = context {
+            self.0.bind(core, lease, context);
+        }
+    }
+
+    /// Begins an operation. Whether its context has ended, is to be asked before
+    /// the lock.
+    ///
+    /// # Errors
+    /// As [`operation`](Session::operation).
+    pub(crate) fn begin_operation(
+        &self,
+        core: &mut core::Core,
+        context: &Context,
+        now: Instant,
+    ) -> Result<LeaseId, Error> {
+        if core.is_closed() {
+            return Err(core
+                .error()
+                .cloned()
+                .unwrap_or_else(|| Error::retired("the connection is closed", Some(false))));
+        }
+        if let Some(end) = core.bound.end(core.machine.base()) {
+            return Err(Error::end(end, crate::context::Progress::OUTSIDE));
+        }
+        let lease = core.machine.handle_begin(context.deadline(), now);
+        self.0.bind(core, lease, context);
+        Ok(lease)
+    }
+
+    /// The hold of an operation that has begun.
+    pub(crate) fn operation_of(&self, lease: LeaseId) -> Operation {
+        Operation {
+            session: self.clone(),
+            lease,
+        }
     }
 
     /// Nothing has woken the connection since it was polled last, so nothing

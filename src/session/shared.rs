@@ -65,7 +65,7 @@ pub(crate) fn open(
 }
 
 impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,6 +78,13 @@ impl Shared {
             process_id: facts.process_id,
             key: facts.key.clone(),
         })
+    }
+
+    /// Whom a last cancel is for if this session is dropped or closed now: work
+    /// in flight that nobody wants any more (rule 8).
+    pub(super) fn left_behind(&self, core: &Core) -> Option<Target> {
+        let leaves = !core.is_closed() && core.machine.leaves_work();
+        leaves.then(|| self.target(core)).flatten()
     }
 
     /// Wakes all who wait for anything, or for the close: to be called when it
@@ -107,8 +114,11 @@ impl Shared {
     }
 
     /// Binds the context of a check-out or of an operation to its lease.
-    pub(super) fn bind(self: &Arc<Self>, core: &mut Core, lease: LeaseId, context: &Context) {
+    pub(crate) fn bind(self: &Arc<Self>, core: &mut Core, lease: LeaseId, context: &Context) {
         let now = Instant::now();
+        if context.is_run() {
+            core.machine.set_runs(lease);
+        }
         match core.bound.bind(lease, context, &self.observer()) {
             Ok(()) => {
                 let process_id = core.machine.facts().process_id;
@@ -182,7 +192,7 @@ impl Shared {
     }
 
     /// Forgets all that was bound before a check-out.
-    pub(super) fn forget_before(self: &Arc<Self>, core: &mut Core) {
+    pub(crate) fn forget_before(self: &Arc<Self>, core: &mut Core) {
         let Core { machine, bound, .. } = core;
         bound.retain(&self.observer(), |lease| machine.knows(lease));
     }
@@ -237,7 +247,11 @@ impl Shared {
                 _ if queued => Phase::Write,
                 _ => Phase::Outside,
             },
-            sent: Some(queued || progress.sent || progress.in_flight),
+            sent: match queued || progress.sent || progress.in_flight {
+                // What waits in a relay's socket nobody has seen.
+                false if core.machine.listens() => None,
+                sent => Some(sent),
+            },
             commit_in_doubt: progress.commit,
         }
     }

@@ -162,7 +162,9 @@ impl Frontend {
     /// long to be one of ours, else at its end.
     fn verb(&mut self, tag: u8, body: &[u8], length: Option<usize>, ends: bool) -> Option<Verb> {
         if length? > TEXT {
-            return Some(Verb::Other);
+            // Too long for any other of ours; a COPY may have any length.
+            let copies = tag == b'Q' && self.text.get().is_empty() && Verb::begins_copy(body);
+            return Some(if copies { Verb::Copy } else { Verb::Other });
         }
         // Where the message came in one piece there is nothing to keep.
         let whole = if ends && self.text.get().is_empty() {

@@ -8,18 +8,56 @@ pub(crate) const ROLLBACK: &[u8] = b"Q\0\0\0\x0dROLLBACK\0";
 pub(crate) const EMPTY_QUERY: &[u8] = b"Q\0\0\0\x05\0";
 /// To the server: CopyFail, with the reason that its error will show.
 pub(crate) const COPY_FAIL: &[u8] = b"f\0\0\0\x16the context ended\0";
+/// To the server: Terminate.
+pub(crate) const TERMINATE: &[u8] = b"X\0\0\0\x04";
 /// To the server: Sync.
 pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 
+/// To the client, in answer to an SSLRequest or GSSENCRequest: no.
+pub(crate) const NO_ENCRYPTION: u8 = b'N';
+
+/// SQLSTATE of a client that names what nobody knows.
+pub(crate) const INVALID_NAME: &str = "42602";
+/// SQLSTATE of a server that can't be reached.
+pub(crate) const UNREACHABLE: &str = "08001";
+/// SQLSTATE of a connection that is lost.
+pub(crate) const CONNECTION_LOST: &str = "08006";
+/// SQLSTATE of a server that does not take connections now: come again.
+pub(crate) const COME_AGAIN: &str = "57P03";
 /// SQLSTATE of work that was cancelled.
 pub(crate) const QUERY_CANCELED: &str = "57014";
 
 /// To the client: ErrorResponse, severity ERROR.
 pub(crate) fn error_response(out: &mut Vec<u8>, code: &str, message: &str, detail: Option<&str>) {
+    error_of(out, "ERROR", code, message, detail);
+}
+
+/// To the client: ErrorResponse, severity FATAL: its connection is closed.
+pub(crate) fn fatal_response(out: &mut Vec<u8>, code: &str, message: &str) {
+    error_of(out, "FATAL", code, message, None);
+}
+
+/// To the client: CommandComplete of a SELECT that gave so many rows.
+pub(crate) fn command_complete(out: &mut Vec<u8>, rows: u64) {
+    let start = begin(out, b'C');
+    out.extend_from_slice(format!("SELECT {rows}").as_bytes());
+    out.push(0);
+    end(out, start);
+}
+
+/// To the server: a Query.
+pub(crate) fn query(out: &mut Vec<u8>, text: &str) {
+    let start = begin(out, b'Q');
+    out.extend(text.bytes().filter(|byte| *byte != 0));
+    out.push(0);
+    end(out, start);
+}
+
+fn error_of(out: &mut Vec<u8>, severity: &str, code: &str, message: &str, detail: Option<&str>) {
     let start = begin(out, b'E');
     for (field, text) in [
-        (b'S', "ERROR"),
-        (b'V', "ERROR"),
+        (b'S', severity),
+        (b'V', severity),
         (b'C', code),
         (b'M', message),
     ] {
@@ -85,7 +123,7 @@ mod tests {
 
     #[test]
     fn constants_are_whole_messages() {
-        for bytes in [ROLLBACK, EMPTY_QUERY, COPY_FAIL, SYNC] {
+        for bytes in [ROLLBACK, EMPTY_QUERY, COPY_FAIL, SYNC, TERMINATE] {
             let (mut framer, mut input) = (Framer::default(), bytes);
             let piece = framer.next(&mut input).unwrap().unwrap();
             assert!(

@@ -10,6 +10,7 @@
 //!   continue or end;
 //! - [`backend`]: what a server's message means for the request at the head;
 //! - [`statement`]: the few statements whose text matters (COMMIT, ROLLBACK);
+//! - [`saying`]: what a relay's client says to the session itself;
 //! - [`ledger`]: the requests between client and server, oldest first;
 //! - [`message`]: the messages that the session sends of its own accord.
 //!
@@ -21,6 +22,7 @@ pub(crate) mod frontend;
 pub(crate) mod ledger;
 pub(crate) mod message;
 pub(crate) mod request;
+pub(crate) mod saying;
 pub(crate) mod statement;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -39,6 +39,13 @@ pub(crate) struct Request {
     /// ReadyForQuery messages that came for it, and whether one went up.
     pub(crate) readies: u8,
     pub(crate) ready_up: bool,
+    /// The server has gone into copy mode for it, in either direction.
+    pub(crate) copied: bool,
+    /// Its caller is gone: nothing of it goes up but its ReadyForQuery.
+    pub(crate) unheard: bool,
+    /// Its caller is about to be brought back by somebody else: what the
+    /// session has to say waits until that is known, or has not happened.
+    pub(crate) hushed: bool,
 }
 
 /// How a request is framed.
@@ -61,6 +68,8 @@ pub(crate) enum Class {
     /// ROLLBACK, Close with its Sync, a lone Sync: never cancelled, never
     /// answered by the session (rule 3).
     CleanUp,
+    /// Said to the session itself: never written.
+    Said,
 }
 
 /// How far a request has come.
@@ -70,8 +79,8 @@ pub(crate) enum Stage {
     Queued,
     /// At least one byte is written and its last ReadyForQuery has not come.
     InFlight,
-    /// Never written; the session will answer it in the client's order
-    /// (rule 6).
+    /// The server has no more to say to it, mostly since it was never written
+    /// (rule 6); the session will answer it in the client's order.
     Refused,
     /// Over; waits for those before it to be over too.
     Done,
@@ -124,6 +133,9 @@ impl Request {
             copy_ended: false,
             readies: 0,
             ready_up: false,
+            copied: false,
+            unheard: false,
+            hushed: false,
         }
     }
 
@@ -136,9 +148,21 @@ impl Request {
         self.in_flight() && self.class == Class::Work
     }
 
+    /// Was any of it written, ever?
+    pub(crate) fn was_sent(&self) -> bool {
+        self.in_flight() || self.readies > 0
+    }
+
+    /// Does its client not count on a ReadyForQuery? sqlx 0.9 doesn't for a
+    /// COPY that it has left.
+    pub(crate) fn uncounted(&self) -> bool {
+        self.unheard && self.copied && self.kind == Kind::Simple
+    }
+
     /// The caller's, and neither refused nor over.
     pub(crate) fn is_open_work(&self) -> bool {
-        self.class != Class::CleanUp && matches!(self.stage, Stage::Queued | Stage::InFlight)
+        !matches!(self.class, Class::CleanUp | Class::Said)
+            && matches!(self.stage, Stage::Queued | Stage::InFlight)
     }
 
     /// Some of it is written and some is not: nothing may come between.
@@ -182,7 +206,7 @@ impl Request {
     /// Must the server's next messages be looked at one by one?
     pub(crate) fn wants_filter(&self) -> bool {
         match self.stage {
-            Stage::InFlight => self.ended || self.copies_in(),
+            Stage::InFlight => self.ended || self.unheard || self.copies_in(),
             Stage::Refused => true,
             Stage::Queued | Stage::Done => false,
         }

@@ -3,6 +3,8 @@
 //! Only a Query message that holds nothing else counts: `ROLLBACK; DROP …` is
 //! ordinary work.
 
+use super::saying::Saying;
+
 /// What a Query's text says, as far as the session cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Verb {
@@ -14,12 +16,24 @@ pub(crate) enum Verb {
     Rollback,
     /// `ROLLBACK TO` a savepoint.
     RollbackTo,
+    /// `COPY`, whatever follows.
+    Copy,
+    /// Meant for the session, where it listens; work for the server elsewhere.
+    Said(Saying),
 }
 
 impl Verb {
+    /// Does a text begin with COPY, as far as its first bytes tell?
+    pub(crate) fn begins_copy(text: &[u8]) -> bool {
+        Words(text).next().is_some_and(|word| is(word, "COPY"))
+    }
+
     /// Reads a statement's text. A text longer than [`LIMIT`] is never one of
     /// ours.
     pub(crate) fn of(text: &[u8]) -> Verb {
+        if let Some(saying) = Saying::of(text) {
+            return Verb::Said(saying);
+        }
         let mut words = Words(text);
         let Some(first) = words.next() else {
             return Verb::Other;
@@ -28,6 +42,8 @@ impl Verb {
             Verb::Commit
         } else if is(first, "ROLLBACK") || is(first, "ABORT") {
             Verb::Rollback
+        } else if is(first, "COPY") {
+            return Verb::Copy;
         } else {
             return Verb::Other;
         };
@@ -114,6 +130,8 @@ mod tests {
     #[test]
     fn texts_and_their_verbs() {
         for (text, verb) in [
+            ("copy t to stdout", Verb::Copy),
+            ("pgdeadline operation 7", Verb::Said(Saying::Operation(7))),
             ("ROLLBACK", Verb::Rollback),
             (" rollback ; ", Verb::Rollback),
             ("Abort transaction", Verb::Rollback),

@@ -16,6 +16,7 @@ impl Machine {
         if self.is_ordinary() {
             self.timers.set(Timer::Grace, None);
         } else {
+            self.hush();
             self.begin_drain(now);
             self.end_copies();
             self.end_drain();
@@ -216,6 +217,8 @@ impl Machine {
         for request in self.ledger.requests() {
             match request.stage {
                 Stage::Done => {}
+                // It is told by the close.
+                _ if request.class == Class::Said => {}
                 Stage::InFlight if request.answered || request.class == Class::CleanUp => {}
                 Stage::InFlight | Stage::Refused => return false,
                 // Never written any more: work of an ended lease is refused.
@@ -237,7 +240,9 @@ impl Machine {
             // Nothing of this check-out ended, and nothing of it works: what
             // is left is clean-up, which the next one may queue behind.
             let mut requests = self.ledger.requests();
-            requests.all(|request| request.class == Class::CleanUp) && !self.ledger.copying()
+            let clean_up =
+                |request: &Request| matches!(request.class, Class::CleanUp | Class::Said);
+            requests.all(clean_up) && !self.ledger.copying()
         } else {
             self.ledger.is_empty()
         };

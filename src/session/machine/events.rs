@@ -6,7 +6,8 @@ use super::{
 };
 
 impl Machine {
-    /// Takes in bytes of the client that were not seen before. `seen` is the
+    /// Takes in bytes of the client that were not seen before, and says how
+    /// many: behind what is said to the session nothing is. `seen` is the
     /// lease of the first request out of a poll, where a wake told (rule 7);
     /// all others count as the check-out's.
     pub(crate) fn handle_queued(
@@ -14,14 +15,21 @@ impl Machine {
         bytes: &[u8],
         seen: &mut Option<LeaseId>,
         now: Instant,
-    ) -> Result<(), Malformed> {
+    ) -> Result<usize, Malformed> {
         let Machine {
             ledger,
             leases,
             settings,
+            quiet,
             ..
         } = self;
-        ledger.scan(bytes, &mut || {
+        let listens = self.listens;
+        let taken = ledger.scan(bytes, &mut || {
+            // Nobody said whose it is: a check-out under no context.
+            if listens && leases.released {
+                leases.check_out(None, false);
+                *quiet = true;
+            }
             let lease = seen.take().unwrap_or_else(|| leases.base());
             let unbound = leases
                 .get(lease)
@@ -33,13 +41,15 @@ impl Machine {
                 _ => lease,
             }
         })?;
-        // What comes out after its check-out was released was abandoned in
-        // the client's queue.
-        if self.leases.released {
+        if self.listens {
+            self.hear(now);
+        } else if self.leases.released {
+            // What comes out after its check-out was released was abandoned
+            // in the client's queue.
             self.abandon(now);
         }
         self.decide(now);
-        Ok(())
+        Ok(taken)
     }
 
     /// The number that the next request of the client's will have.
@@ -112,6 +122,7 @@ impl Machine {
         {
             self.retire(Retired::Stalled);
         }
+        self.timers.take_expired(Timer::Hush, now);
         if self.timers.take_expired(Timer::Sweep, now) {
             if self
                 .ledger

@@ -16,6 +16,8 @@ pub(crate) struct Lease {
     pub(crate) sent: bool,
     /// A context is bound; else the default deadline applies to each request.
     pub(crate) has_context: bool,
+    /// `run` brings its caller back when it ends.
+    pub(crate) runs: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,6 +118,7 @@ impl Leases {
             deadline,
             sent: false,
             has_context,
+            runs: false,
         });
         id
     }

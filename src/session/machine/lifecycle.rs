@@ -54,7 +54,7 @@ impl Machine {
 
     /// A lease's context ended.
     pub(crate) fn handle_ended(&mut self, id: LeaseId, now: Instant) {
-        self.end(id, Why::Context);
+        self.end(id, Why::Context, now);
         self.decide(now);
     }
 
@@ -90,6 +90,7 @@ impl Machine {
             // operation begins only after a poll.
             self.mark += 1;
             self.leases.end_exclusive(id);
+            self.unhear(id);
         } else if !self.leases.released {
             self.leases.released = true;
             self.mark += 1;
@@ -111,7 +112,7 @@ impl Machine {
     pub(crate) fn handle_cancel(&mut self, now: Instant) -> bool {
         let id = self.reassign(LeaseKind::Default, None, |request, _| request.works());
         if let Some(id) = id {
-            self.end(id, Why::Cancelled);
+            self.end(id, Why::Cancelled, now);
         }
         self.decide(now);
         id.is_some()
@@ -152,7 +153,7 @@ impl Machine {
             }
         }
         for (id, why) in ended {
-            self.end(id, why);
+            self.end(id, why, now);
             if why == Why::Context {
                 self.outputs.push_back(Output::Expire(id));
             }
@@ -160,9 +161,9 @@ impl Machine {
     }
 
     /// A lease ends, and with a check-out all that was seen on it.
-    fn end(&mut self, id: LeaseId, why: Why) {
+    fn end(&mut self, id: LeaseId, why: Why, now: Instant) {
         let whole = id == self.leases.check_out_id();
-        let mut any = false;
+        let (mut any, mut runs) = (false, false);
         for lease in self.leases.iter_mut() {
             let within = whole
                 && matches!(
@@ -172,11 +173,15 @@ impl Machine {
             if (lease.id == id || within) && lease.state == LeaseState::Live {
                 lease.state = LeaseState::Ended(why);
                 any = true;
+                runs |= lease.runs;
             }
         }
         if any {
             self.mark += 1;
             self.quiet = false;
+        }
+        if runs && self.listens {
+            self.begin_hush(now);
         }
     }
 
@@ -194,7 +199,7 @@ impl Machine {
         });
         let rest = self.reassign(LeaseKind::Default, None, |request, _| !request.rows_up);
         if let Some(id) = rest {
-            self.end(id, Why::Abandoned);
+            self.end(id, Why::Abandoned, now);
         }
     }
 

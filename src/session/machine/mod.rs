@@ -51,7 +51,7 @@
 //!     [`handle_released`](Machine::handle_released).
 //!
 //! Who may call it: the session's core, driver and handles. Files:
-//! [`lifecycle`] and [`events`] take in what happens, [`decide`] and
+//! [`lifecycle`], [`events`] and [`sayings`] take in what happens, [`decide`] and
 //! [`writing`] decide, [`answers`] and [`views`] tell.
 
 mod answers;
@@ -59,6 +59,7 @@ mod decide;
 mod events;
 mod leases;
 mod lifecycle;
+mod sayings;
 mod timers;
 mod views;
 mod writing;
@@ -106,6 +107,8 @@ pub(crate) struct Machine {
     /// After the last byte that went up, the client asked for more and was
     /// told to wait.
     taken_up: bool,
+    /// The client says itself when a check-out begins and ends.
+    listens: bool,
     /// The check-out that is over was never ended, so nothing of it can be on
     /// its way but clean-up.
     quiet: bool,
@@ -143,6 +146,8 @@ pub(crate) enum Retired {
     Stalled,
     /// The session's own clean-up failed.
     CleanUp,
+    /// Its client was left at a point from where it miscounts.
+    OutOfStep,
     /// Somebody sent what no protocol allows.
     Protocol(Malformed),
 }
@@ -188,6 +193,7 @@ impl Machine {
             mark: 0,
             polled: 0,
             taken_up: true,
+            listens: false,
             quiet: true,
             sweeping: None,
             client_gone: false,

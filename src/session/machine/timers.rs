@@ -19,6 +19,9 @@ pub(crate) enum Timer {
     /// When to give up on a server that stopped in the middle of a message
     /// while a caller waits for its end (rule 1).
     Stall,
+    /// How long what the session has to say to a caller waits for `run` to
+    /// have brought that caller back (rule 13).
+    Hush,
 }
 
 /// The table. A timer that fires early, late or twice does no harm: whoever
@@ -60,7 +63,7 @@ pub(crate) fn far(now: Instant, after: Duration) -> Instant {
     now.checked_add(after).unwrap_or_else(|| now + FAR)
 }
 
-const COUNT: usize = 5;
+const COUNT: usize = 6;
 /// Thirty years, as tokio has it for "never".
 const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
 

@@ -126,6 +126,7 @@ impl Machine {
         match request.class {
             Class::Undecided => Verdict::Hold,
             Class::Work if ended => Verdict::Refuse,
+            Class::Said => Verdict::Refuse,
             _ if self.holds() || self.ledger.copies_in() => Verdict::Hold,
             // Alone: a cancel of what is before it could hit it, and a cancel
             // of what is behind it would have to wait.

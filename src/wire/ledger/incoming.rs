@@ -156,7 +156,8 @@ impl Ledger {
         };
         let fence = self.own == Some(Own::Fence) && tag == b'I';
         let surplus = tag == b'Z' && request.ready_up;
-        let silent = request.ended || fence || surplus;
+        let unheard = request.unheard && (tag != b'Z' || request.uncounted());
+        let silent = request.ended || fence || surplus || unheard;
         Ok(match (silent, tag) {
             (false, _) => Fate::Pass,
             (true, b'E') => Fate::Undecided,
@@ -221,8 +222,14 @@ impl Ledger {
                     request.copy = CopyIn::Open;
                     // Before its own Sync the client can't forget it anyway.
                     opens = request.synced && request.tail == Tail::No;
+                    request.copied = true;
                 }
                 self.client_copies |= opens;
+            }
+            (b'H', false) => {
+                if let Some(request) = self.answering_mut() {
+                    request.copied = true;
+                }
             }
             (b'E', false) => {
                 if let Some(request) = self.answering_mut() {
@@ -254,7 +261,9 @@ impl Ledger {
                 let last = request.last_ready();
                 request.readies = request.readies.saturating_add(1);
                 if last {
-                    request.stage = Stage::Done;
+                    // What was hushed until now is owed its answer still.
+                    let owed = request.ended && !request.answered && !request.ready_up;
+                    request.stage = if owed { Stage::Refused } else { Stage::Done };
                 }
                 self.sweep();
             }
@@ -313,6 +322,7 @@ impl Ledger {
             match request.stage {
                 Stage::Done => {}
                 Stage::InFlight if request.answered => {}
+                _ if request.hushed || request.class == Class::Said => return None,
                 Stage::InFlight if request.ended => return Some(index),
                 Stage::Refused if request.synced && request.unwritten == 0 => return Some(index),
                 _ => return None,
@@ -332,16 +342,19 @@ impl Ledger {
         if request.ready_up {
             return;
         }
-        if !request.error_up {
+        if !request.error_up && !request.unheard {
             text(request, up);
         }
+        let counted = !request.uncounted();
         // A COMMIT that failed has ended its transaction all the same.
         let commit = request.verb == Verb::Commit && request.kind == Kind::Simple;
         self.client = match self.client {
             Status::InTransaction | Status::Failed if !commit => Status::Failed,
             _ => Status::Idle,
         };
-        message::ready_for_query(up, self.client.byte());
+        if counted {
+            message::ready_for_query(up, self.client.byte());
+        }
     }
 
     /// An ErrorResponse was kept back and now goes up: what is gone of it is

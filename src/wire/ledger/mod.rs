@@ -24,10 +24,15 @@
 //!    they are over; their answers are dropped. Nothing is written behind a
 //!    COPY FROM STDIN that is not over, for which a fence may be needed.
 //!
+//! 7. Where the session [listens](Ledger::listen), some requests are meant for
+//!    it. They have their place in the client's order and none on the server's
+//!    ([`sayings`]).
+//!
 //! Who may call it: the session's machine, and nobody else.
 
 mod incoming;
 mod outgoing;
+mod sayings;
 
 use std::collections::VecDeque;
 
@@ -57,6 +62,8 @@ pub(crate) struct Ledger {
     /// The client is inside a COPY FROM STDIN that it has not ended.
     client_copies: bool,
     own: Option<Own>,
+    /// Is what a client says to the session taken as that?
+    listens: bool,
     starting: bool,
     /// One byte, 'S' or 'N', is to come for each SSLRequest or GSSENCRequest.
     negotiations: u8,
@@ -111,6 +118,7 @@ impl Ledger {
             tail_sync_due: false,
             client_copies: false,
             own: None,
+            listens: false,
             starting: true,
             negotiations: 0,
             server: Status::Idle,
@@ -195,9 +203,12 @@ impl Ledger {
         self.own
     }
 
-    /// Has the ledger nothing left: no request, no part, no open COPY?
+    /// Has the ledger nothing left: no request, no part, no open COPY? What is
+    /// said to the session does not count: it waits for just that.
     pub(crate) fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+        self.requests
+            .iter()
+            .all(|request| request.class == Class::Said)
             && self.parts.is_empty()
             && self.own.is_none()
             && !self.client_copies

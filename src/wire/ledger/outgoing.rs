@@ -2,6 +2,7 @@
 
 use super::{Class, CopyIn, Kind, LeaseId, Ledger, Malformed, Stage, Tail};
 use crate::wire::frontend::{Run, RunKind};
+use crate::wire::saying::{LONE_SYNC, Saying};
 use crate::wire::statement::Verb;
 
 /// Unwritten bytes of the client's, and the request that they belong to.
@@ -27,14 +28,20 @@ pub(crate) enum PartKind {
 }
 
 impl Ledger {
-    /// Takes in bytes of the client that were not seen before. `lease` is
-    /// asked once for each request that begins in them.
+    /// Takes in bytes of the client that were not seen before, and says how
+    /// many. `lease` is asked once for each request that begins in them.
+    ///
+    /// What is said to the session decides whose the next request is: nothing
+    /// behind it is looked at before it is answered.
     pub(crate) fn scan(
         &mut self,
-        mut bytes: &[u8],
+        input: &[u8],
         lease: &mut dyn FnMut() -> LeaseId,
-    ) -> Result<(), Malformed> {
-        while let Some(run) = self.frontend.next(&mut bytes)? {
+    ) -> Result<usize, Malformed> {
+        let mut bytes = input;
+        while !self.is_spoken_to()
+            && let Some(run) = self.frontend.next(&mut bytes)?
+        {
             let (kind, request) = self.place(&run, lease)?;
             self.note(&run, kind, request);
             match self.parts.back_mut() {
@@ -46,7 +53,7 @@ impl Ledger {
                 }),
             }
         }
-        Ok(())
+        Ok(input.len() - bytes.len())
     }
 
     /// Which part of which request is this run?
@@ -107,6 +114,7 @@ impl Ledger {
             }
             PartKind::Request => {
                 let closes = run.ends && matches!(run.kind, RunKind::Simple | RunKind::Sync);
+                let listens = self.listens;
                 if let Some(request) = self.request_mut(number) {
                     request.unwritten += run.len;
                     if let Some(verb) = run.verb {
@@ -117,7 +125,11 @@ impl Ledger {
                         };
                     }
                     let class = match run.kind {
-                        RunKind::Simple => run.verb.map(Class::of),
+                        RunKind::Simple => run.verb.map(|verb| Class::of(verb, listens)),
+                        RunKind::Sync if closes && listens && request.unwritten == LONE_SYNC => {
+                            request.verb = Verb::Said(Saying::Return);
+                            Some(Class::Said)
+                        }
                         // Close, and nothing but Close, before a Sync.
                         RunKind::Sync => run.ends.then_some(Class::CleanUp),
                         RunKind::Close => None,
@@ -252,10 +264,11 @@ pub(crate) enum CopyFate {
 }
 
 impl Class {
-    fn of(verb: Verb) -> Self {
+    fn of(verb: Verb, listens: bool) -> Self {
         match verb {
             Verb::Rollback | Verb::RollbackTo => Class::CleanUp,
-            Verb::Commit | Verb::Other => Class::Work,
+            Verb::Said(_) if listens => Class::Said,
+            Verb::Commit | Verb::Copy | Verb::Said(_) | Verb::Other => Class::Work,
         }
     }
 }

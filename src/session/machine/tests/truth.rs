@@ -353,7 +353,9 @@ impl World {
             Retired::Grace | Retired::Stalled => {}
             Retired::Unproven => assert!(self.broke_off, "retired without a fault"),
             Retired::NoProof => assert!(self.proxy, "retired without a proxy"),
-            Retired::CleanUp | Retired::Protocol(_) => panic!("retired: {why:?}"),
+            Retired::CleanUp | Retired::OutOfStep | Retired::Protocol(_) => {
+                panic!("retired: {why:?}")
+            }
         }
     }
 }

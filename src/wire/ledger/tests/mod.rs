@@ -42,7 +42,9 @@ impl Line {
     fn try_queue(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let lease = self.lease;
         self.queued.extend_from_slice(bytes);
-        self.ledger.scan(bytes, &mut || LeaseId(lease))
+        self.ledger
+            .scan(bytes, &mut || LeaseId(lease))
+            .map(|scanned| assert_eq!(scanned, bytes.len()))
     }
 
     fn queue(&mut self, bytes: &[u8]) {

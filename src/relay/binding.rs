@@ -1,0 +1,187 @@
+//! A context on its way to a session behind a relay.
+//!
+//! What the client can say to the session is text; a context is not. So the
+//! text names an entry of a table that the whole process shares, and the
+//! session finds the context there.
+//!
+//! 1. An entry is there from the making of a [`Binding`] until that is dropped.
+//! 2. Its number is not used again, and tells also that an answer is to this
+//!    statement and no other.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::context::Context;
+use crate::session::Operation;
+use crate::wire::saying::Saying;
+
+/// A context on its way to the session behind a [relay](super), by a statement
+/// that the session answers itself.
+///
+/// To be sent as a simple query with nothing else in it, on a connection that
+/// came through [`Connector::relay`](crate::Connector::relay).
+///
+/// ```
+/// use pgdeadline::Context;
+/// use pgdeadline::relay::Binding;
+///
+/// let binding = Binding::check_out(Context::current().as_ref());
+/// assert!(binding.statement().starts_with("pgdeadline check out "));
+/// ```
+#[must_use = "send its statement"]
+pub struct Binding {
+    number: u64,
+    statement: String,
+}
+
+impl Binding {
+    /// A check-out under `context` (none: the default deadline applies). The
+    /// check-out before it is over. The statement is answered once the session
+    /// is clean.
+    pub fn check_out(context: Option<&Context>) -> Binding {
+        Binding::new(context.cloned(), Saying::CheckOut)
+    }
+
+    /// One operation under `context`, in place of what the connection is checked
+    /// out under.
+    pub fn operation(context: &Context) -> Binding {
+        Binding::new(Some(context.clone()), Saying::Operation)
+    }
+
+    fn new(context: Option<Context>, saying: impl Fn(u64) -> Saying) -> Binding {
+        let number = table().add(context);
+        Binding {
+            number,
+            statement: saying(number).text(),
+        }
+    }
+
+    /// What to send. A server that sees it reports a syntax error (42601): no
+    /// relay stands in between.
+    pub fn statement(&self) -> &str {
+        &self.statement
+    }
+
+    /// The number of rows that the answer has to tell. Any other is the answer to
+    /// something else: the client is out of step, and is to be closed.
+    pub fn expected_rows(&self) -> u64 {
+        self.number
+    }
+
+    /// The hold of an [operation](Binding::operation) whose statement was
+    /// answered well: dropping it ends the hold. `None` in every other case.
+    pub fn into_operation(self) -> Option<Operation> {
+        table().entry(self.number)?.operation.take()
+    }
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        let entry = table().remove(self.number);
+        // Outside the lock: an operation tells its session.
+        drop(entry);
+    }
+}
+
+impl fmt::Debug for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Binding")
+            .field("statement", &self.statement)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The context of a binding; `None`: it is gone, or never was.
+pub(super) fn find(number: u64) -> Option<Option<Context>> {
+    table().entry(number).map(|entry| entry.context.clone())
+}
+
+/// Hands over the hold of an operation. Where nobody waits for it any more, it is
+/// over.
+pub(super) fn hand_over(number: u64, operation: Operation) {
+    let mut table = table();
+    let refused = match table.entry(number) {
+        Some(entry) => entry.operation.replace(operation),
+        None => Some(operation),
+    };
+    drop(table);
+    drop(refused);
+}
+
+/// Few are ever there at once, each for one round trip inside the process: it
+/// is searched from end to end.
+struct Table {
+    next: u64,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    number: u64,
+    context: Option<Context>,
+    operation: Option<Operation>,
+}
+
+impl Table {
+    fn add(&mut self, context: Option<Context>) -> u64 {
+        if self.next == 0 {
+            // Far from the number of rows that any statement gives.
+            self.next = RandomState::new().hash_one(0) >> 2 | 1 << 60;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.entries.push(Entry {
+            number,
+            context,
+            operation: None,
+        });
+        number
+    }
+
+    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.number == number)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.number == number)?;
+        Some(self.entries.swap_remove(at))
+    }
+}
+
+fn table() -> MutexGuard<'static, Table> {
+    static TABLE: Mutex<Table> = Mutex::new(Table {
+        next: 0,
+        entries: Vec::new(),
+    });
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_is_found_as_long_as_it_is_there() {
+        let context = Context::background().child();
+        let binding = Binding::check_out(Some(&context));
+        let none = Binding::check_out(None);
+        let number = binding.expected_rows();
+        assert_ne!(number, none.expected_rows());
+        assert_eq!(find(number).flatten().as_ref(), Some(context.context()));
+        assert_eq!(find(none.expected_rows()), Some(None));
+        drop(binding);
+        assert_eq!(find(number), None);
+    }
+
+    #[test]
+    fn the_statement_names_it() {
+        let context = Context::background();
+        let binding = Binding::operation(&context);
+        let said = Saying::of(binding.statement().as_bytes());
+        assert_eq!(said, Some(Saying::Operation(binding.expected_rows())));
+        assert!(binding.into_operation().is_none(), "nobody has answered");
+    }
+}

@@ -1,0 +1,170 @@
+//! Start-up packets of a client, and the few messages that the relay reads
+//! itself before it is a session's.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::wire::framer::Framer;
+use crate::wire::message;
+
+/// What a client opens with.
+pub(super) enum Opening {
+    /// A start-up message, whole.
+    StartUp(Vec<u8>),
+    /// A CancelRequest: nobody has our keys but the session's own client.
+    Cancel,
+}
+
+/// Reads what a client opens with; says no to encryption, which has no use
+/// inside a process.
+///
+/// # Errors
+/// `InvalidData`: it is no client of PostgreSQL. `UnexpectedEof`: it has left.
+pub(super) async fn opening(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> io::Result<Opening> {
+    loop {
+        let mut head = [0; 8];
+        client.read_exact(&mut head).await?;
+        let [a, b, c, d, e, f, g, h] = head;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        match u32::from_be_bytes([e, f, g, h]) {
+            SSL_REQUEST | GSSENC_REQUEST if length == head.len() => {
+                client.write_all(&[message::NO_ENCRYPTION]).await?;
+                client.flush().await?;
+            }
+            CANCEL_REQUEST => return Ok(Opening::Cancel),
+            _ if (head.len()..=MAX_START_UP).contains(&length) => {
+                let mut packet = head.to_vec();
+                packet.resize(length, 0);
+                client.read_exact(&mut packet[head.len()..]).await?;
+                return Ok(Opening::StartUp(packet));
+            }
+            _ => {
+                let text = format!("a start-up packet can't be {length} bytes long");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+        }
+    }
+}
+
+/// Passes messages in both directions until the server is ready. What it says
+/// then, its ReadyForQuery, is kept back.
+///
+/// # Errors
+/// `UnexpectedEof`: one of the two has closed; the server mostly after an error
+/// that has been passed on.
+pub(super) async fn authenticate(
+    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    server: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> io::Result<()> {
+    let mut framer = Framer::default();
+    let (mut from_client, mut from_server) = ([0; CHUNK], [0; CHUNK]);
+    let mut ready = Vec::new();
+    loop {
+        match either(client, &mut from_client, server, &mut from_server).await? {
+            Side::Client(len) => {
+                server.write_all(&from_client[..len]).await?;
+                server.flush().await?;
+            }
+            Side::Server(len) => {
+                let mut bytes = &from_server[..len];
+                while let Some(piece) = framer.next(&mut bytes).map_err(invalid)? {
+                    if piece.tag == b'Z' {
+                        ready.extend_from_slice(piece.raw);
+                        if piece.ends {
+                            client.flush().await?;
+                            return Ok(());
+                        }
+                    } else {
+                        client.write_all(piece.raw).await?;
+                    }
+                }
+                client.flush().await?;
+            }
+        }
+    }
+}
+
+/// Asks the server something, and gives the first field of the first row that it
+/// answers with.
+pub(super) async fn ask(
+    server: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    text: &str,
+) -> io::Result<Option<String>> {
+    let mut question = Vec::new();
+    message::query(&mut question, text);
+    server.write_all(&question).await?;
+    server.flush().await?;
+    let (mut framer, mut chunk) = (Framer::default(), [0; CHUNK]);
+    let (mut row, mut field) = (Vec::new(), None);
+    loop {
+        let len = server.read(&mut chunk).await?;
+        if len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut bytes = &chunk[..len];
+        while let Some(piece) = framer.next(&mut bytes).map_err(invalid)? {
+            match piece.tag {
+                b'D' if field.is_none() && row.len() < CHUNK => {
+                    row.extend_from_slice(piece.body);
+                    if piece.ends {
+                        field = Some(first_field(&row));
+                    }
+                }
+                b'Z' if piece.ends => return Ok(field.flatten()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// DataRow: the number of fields (two bytes), then each with its length (four).
+fn first_field(row: &[u8]) -> Option<String> {
+    let (length, rest) = row.get(2..)?.split_first_chunk()?;
+    let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+    String::from_utf8(rest.get(..length)?.to_vec()).ok()
+}
+
+/// Which of two has said something, and how much.
+enum Side {
+    Client(usize),
+    Server(usize),
+}
+
+async fn either(
+    client: &mut (impl AsyncRead + Unpin),
+    from_client: &mut [u8],
+    server: &mut (impl AsyncRead + Unpin),
+    from_server: &mut [u8],
+) -> io::Result<Side> {
+    let side = poll_fn(|cx| {
+        let mut buf = ReadBuf::new(from_server);
+        if let Poll::Ready(result) = Pin::new(&mut *server).poll_read(cx, &mut buf) {
+            return Poll::Ready(result.map(|()| Side::Server(buf.filled().len())));
+        }
+        let mut buf = ReadBuf::new(from_client);
+        let read = Pin::new(&mut *client).poll_read(cx, &mut buf);
+        read.map(|result| result.map(|()| Side::Client(buf.filled().len())))
+    })
+    .await?;
+    match side {
+        Side::Client(0) | Side::Server(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        side => Ok(side),
+    }
+}
+
+fn invalid(malformed: crate::wire::framer::Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, malformed.to_string())
+}
+
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+const CANCEL_REQUEST: u32 = 80_877_102;
+/// The server's own bound, `MAX_STARTUP_PACKET_LENGTH` in its pqcomm.h.
+const MAX_START_UP: usize = 10_000;
+const CHUNK: usize = 1024;

@@ -1,0 +1,304 @@
+//! Moves bytes between a relay's client and its session.
+//!
+//! 1. Nothing is looked into here: whose a request is, what may be written, what
+//!    goes up, is the session's to decide.
+//! 2. A client that leaves is answered no more; its session is driven on until
+//!    nothing of it is left to do, and then told good-bye.
+//! 3. A client that left in the middle of a request can't end it: its session is
+//!    closed at once.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::binding;
+use super::buffer::Buffer;
+use crate::error::{Error, response_texts};
+use crate::session::core::Core;
+use crate::session::driver::Client;
+use crate::session::{Session, Shared};
+use crate::wire::message;
+use crate::wire::saying::Saying;
+
+/// See the [module](self).
+pub(super) struct Pump<S> {
+    client: S,
+    /// From the client, not yet taken by the session.
+    down: Buffer,
+    /// From the session, not yet taken by the client.
+    up: Buffer,
+    left: bool,
+    /// Good-bye is among what goes down.
+    terminates: bool,
+}
+
+impl<S> Pump<S> {
+    pub(super) fn new(client: S) -> Pump<S> {
+        Pump {
+            client,
+            down: Buffer::new(DOWN),
+            up: Buffer::new(UP),
+            left: false,
+            terminates: false,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client for Pump<S> {
+    type Message = Infallible;
+
+    fn poll(
+        &mut self,
+        shared: &Arc<Shared>,
+        cx: &Context<'_>,
+        now: Instant,
+    ) -> Poll<Option<Result<Infallible, Error>>> {
+        let cx = &mut Context::from_waker(cx.waker());
+        for _ in 0..ROUNDS {
+            let mut core = shared.lock();
+            core.begin_poll(cx.waker(), now);
+            let mark = core.machine.mark();
+            let moved = self
+                .poll_down(&mut core, cx, now)
+                .and_then(|down| Ok(down | self.poll_up(&mut core, cx, now)?));
+            match moved {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(end) => return Poll::Ready(self.end(&mut core, cx, end)),
+            }
+            // Both were told to wait: all that the client had said is known.
+            core.machine.handle_polled(mark, now);
+            if let Some(saying) = core.machine.due_saying() {
+                drop(core);
+                answer(shared, saying, now);
+                continue;
+            }
+            if !self.left {
+                return Poll::Pending;
+            }
+            match self.poll_leave(&mut core, cx) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(true)) => return Poll::Ready(None),
+                Ok(Poll::Ready(false)) => {}
+                Err(end) => return Poll::Ready(self.end(&mut core, cx, end)),
+            }
+        }
+        // There is more, but others have a turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Why there is nothing more to move.
+enum End {
+    /// The server has closed.
+    Server,
+    /// The session has, or its socket failed.
+    Session(io::Error),
+    /// The client has left in the middle of a request.
+    Half,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
+    /// From the client to the session. Says whether anything was moved.
+    fn poll_down(
+        &mut self,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Result<bool, End> {
+        let mut moved = false;
+        if !self.left && !self.down.is_full() {
+            match self.down.poll_read_from(&mut self.client, cx) {
+                Poll::Ready(Ok(1..)) => moved = true,
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.note_left(core, now);
+                    moved = true;
+                }
+                Poll::Pending => {}
+            }
+        }
+        if self.down.is_empty() {
+            return Ok(moved);
+        }
+        loop {
+            match core.poll_write(cx, self.down.bytes()) {
+                // What is left waits for an answer of the session's.
+                Poll::Ready(Ok(0)) => return Ok(moved),
+                Poll::Ready(Ok(len)) => {
+                    self.down.consume(len);
+                    moved = true;
+                    if self.down.is_empty() {
+                        return match core.poll_flush(cx) {
+                            Poll::Ready(Err(error)) => Err(End::Session(error)),
+                            Poll::Ready(Ok(())) | Poll::Pending => Ok(true),
+                        };
+                    }
+                }
+                Poll::Ready(Err(error)) => return Err(End::Session(error)),
+                Poll::Pending => {
+                    if self.down.is_full() {
+                        core.machine.handle_no_room(now);
+                    }
+                    return Ok(moved);
+                }
+            }
+        }
+    }
+
+    /// From the session to the client. Says whether anything was moved.
+    fn poll_up(
+        &mut self,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Result<bool, End> {
+        let mut moved = false;
+        for _ in 0..ROUNDS {
+            if self.left {
+                self.up.clear();
+            }
+            match self.up.poll_write_to(&mut self.client, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    self.note_left(core, now);
+                    return Ok(true);
+                }
+                Poll::Pending => return Ok(moved),
+            }
+            match self.up.poll_fill(|room| core.poll_read(cx, room)) {
+                Poll::Ready(Ok(0)) => return Err(End::Server),
+                Poll::Ready(Ok(_)) => moved = true,
+                Poll::Ready(Err(error)) => return Err(End::Session(error)),
+                Poll::Pending => return Ok(moved),
+            }
+        }
+        Ok(true)
+    }
+
+    fn note_left(&mut self, core: &mut Core, now: Instant) {
+        if !std::mem::replace(&mut self.left, true) {
+            core.machine.handle_left(now);
+        }
+    }
+
+    /// The client has left (rules 2 and 3). `true`: the server was told
+    /// good-bye.
+    fn poll_leave(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Result<Poll<bool>, End> {
+        if core.machine.is_half_asked() {
+            return Err(End::Half);
+        }
+        if !self.down.is_empty() || !core.machine.may_leave() {
+            return Ok(Poll::Pending);
+        }
+        if !std::mem::replace(&mut self.terminates, true) {
+            self.down.extend(message::TERMINATE);
+            return Ok(Poll::Ready(false));
+        }
+        match core.poll_flush(cx) {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(_) => {
+                // In order under TLS too; the socket is closed in any case.
+                let _ = core.poll_shutdown(cx);
+                Ok(Poll::Ready(true))
+            }
+        }
+    }
+
+    /// Tells the client, if it is there and at the start of a message, and says
+    /// what is to be told of the connection.
+    fn end(
+        &mut self,
+        core: &mut MutexGuard<'_, Core>,
+        cx: &mut Context<'_>,
+        end: End,
+    ) -> Option<Result<Infallible, Error>> {
+        let error = match end {
+            End::Server if self.left => return None,
+            // A server that has closed works no more: there is nothing to cancel.
+            End::Server => {
+                core.close(Error::retired("the server closed the connection", None));
+                Error::retired("the server closed the connection", None)
+            }
+            End::Session(error) => Error::find(&error).unwrap_or_else(|| {
+                Error::retired(format!("the connection was lost: {error}"), None)
+            }),
+            End::Half => Error::retired("the client left in the middle of a request", None),
+        };
+        if !self.left && self.up.is_empty() && !core.machine.is_mid_message() {
+            let (text, _) = response_texts(&error);
+            let mut told = Vec::new();
+            message::fatal_response(&mut told, message::CONNECTION_LOST, &text);
+            self.up.extend(&told[..told.len().min(UP)]);
+            let _ = self.up.poll_write_to(&mut self.client, cx);
+        }
+        Some(Err(error))
+    }
+}
+
+/// Does what the client has said to the session, and answers it.
+fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) {
+    let context = match saying {
+        Saying::CheckOut(number) | Saying::Operation(number) => binding::find(number),
+        Saying::Return => Some(None),
+    };
+    // Before the lock: to ask is to notice, and to notice is to tell the session.
+    if let Some(Some(context)) = &context {
+        context.is_ended();
+    }
+    let session = Session(Arc::clone(shared));
+    let mut core = shared.lock();
+    if core.machine.due_saying() != Some(saying) {
+        return;
+    }
+    let mut operation = None;
+    let done = match (saying, context) {
+        (Saying::Return, _) => Ok(None),
+        (_, None) => Err(None),
+        (Saying::CheckOut(number), Some(context)) => {
+            session.begin_check_out(&mut core, context.as_ref(), now);
+            Ok(Some(number))
+        }
+        (Saying::Operation(number), Some(context)) => {
+            let context = context.unwrap_or_else(crate::Context::background);
+            match session.begin_operation(&mut core, &context, now) {
+                Ok(lease) => {
+                    operation = Some((number, lease));
+                    Ok(Some(number))
+                }
+                Err(error) => Err(Some(error)),
+            }
+        }
+    };
+    let status = core.machine.client_status();
+    core.say(|up| {
+        match done {
+            Ok(None) => {}
+            Ok(Some(number)) => message::command_complete(up, number),
+            Err(None) => message::error_response(up, message::INVALID_NAME, UNKNOWN, None),
+            Err(Some(error)) => {
+                let (text, detail) = response_texts(&error);
+                message::error_response(up, message::QUERY_CANCELED, &text, Some(&detail));
+            }
+        }
+        message::ready_for_query(up, status);
+    });
+    core.machine.answered(now);
+    drop(core);
+    if let Some((number, lease)) = operation {
+        binding::hand_over(number, session.operation_of(lease));
+    }
+}
+
+const UNKNOWN: &str = "pgdeadline: this binding is gone, or was made by another process";
+
+/// Room for what the client says: a request of the usual size in one piece.
+const DOWN: usize = 8 * 1024;
+/// Room for what it is told: the more, the fewer system calls a row.
+const UP: usize = 16 * 1024;
+/// How often one poll goes round before others have a turn.
+const ROUNDS: usize = 16;

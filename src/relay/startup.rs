@@ -1,0 +1,263 @@
+//! From a client's first byte to its first ReadyForQuery.
+//!
+//! 1. The connector's own bound covers all of it; a client that leaves meanwhile
+//!    takes it with it.
+//! 2. Authentication is between the client and the server; the relay only passes
+//!    it on.
+//! 3. Of what kind the server is shows only after that. A client can't be sent on
+//!    to another host then: it is told to come again, as by a server that is
+//!    starting (57P03), and finds the other hosts first.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+use tokio_postgres::config::TargetSessionAttrs;
+use tracing::debug;
+
+use super::dialogue::{Opening, ask, authenticate, opening};
+use super::pump::Pump;
+use crate::connect::{Connector, Established};
+use crate::error::{Error, Phase, response_texts};
+use crate::session::driver::Driver;
+use crate::session::{self, Session, SessionStream};
+use crate::settings::EofProof;
+use crate::wire::message;
+
+/// Why a client is not served.
+pub(super) enum Stop {
+    /// It has left, or had nothing to ask.
+    Left,
+    /// It was told.
+    Failed(Error),
+}
+
+/// Starts a session up for a client.
+///
+/// # Cancel safety
+/// Dropping it closes both sides.
+pub(super) async fn start_up<S>(
+    connector: &Connector,
+    mut client: S,
+) -> Result<Driver<Pump<S>>, Stop>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let bound = connector.settings().connect_deadline;
+    let started = match timeout(bound, start(connector, &mut client)).await {
+        Ok(started) => started,
+        Err(_) => Err(Failed::timed_out(bound)),
+    };
+    match started {
+        Ok(session) => Ok(Driver::new(session.0, Pump::new(client))),
+        Err(Failed::Left) => Err(Stop::Left),
+        Err(Failed::Passed(error)) => Err(Stop::Failed(error)),
+        Err(Failed::Tell(code, error)) => {
+            let (text, _) = response_texts(&error);
+            let mut told = Vec::new();
+            message::fatal_response(&mut told, code, &text);
+            // It may have left by now.
+            let tell = async {
+                client.write_all(&told).await?;
+                client.shutdown().await
+            };
+            let _ = timeout(bound, tell).await;
+            Err(Stop::Failed(error))
+        }
+    }
+}
+
+enum Failed {
+    Left,
+    /// The server has told the client itself.
+    Passed(Error),
+    /// With this SQLSTATE.
+    Tell(&'static str, Error),
+}
+
+impl Failed {
+    fn timed_out(bound: std::time::Duration) -> Failed {
+        let text =
+            format!("the server and the client were not done with the start-up within {bound:?}");
+        Failed::Tell(
+            message::UNREACHABLE,
+            Error::connect(
+                Phase::StartUp,
+                text,
+                Some(Box::new(io::Error::from(io::ErrorKind::TimedOut))),
+            ),
+        )
+    }
+
+    /// sqlx comes again after a refusal, as it does for a socket of its own.
+    fn connect(error: Error) -> Failed {
+        match io::Error::from(error.clone()).kind() {
+            io::ErrorKind::ConnectionRefused => Failed::Tell(message::COME_AGAIN, error),
+            _ => Failed::Tell(message::UNREACHABLE, error),
+        }
+    }
+}
+
+/// A session that is ready, and has that yet to say.
+async fn start<S>(connector: &Connector, client: &mut S) -> Result<Session, Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let packet = match opening(client).await {
+        Ok(Opening::StartUp(packet)) => packet,
+        Ok(Opening::Cancel) => return Err(Failed::Left),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(Failed::Tell(
+                message::UNREACHABLE,
+                Error::protocol(error.to_string()),
+            ));
+        }
+        Err(_) => return Err(Failed::Left),
+    };
+    let (established, early) = establish(connector, client).await?;
+    let Established {
+        transport,
+        peer,
+        host,
+    } = established;
+    let (mut stream, shared) = session::open(transport, Arc::new(peer), connector.clone());
+    let session = Session(shared);
+    session.0.lock().machine.listen();
+    let authenticated = async {
+        stream.write_all(&packet).await?;
+        stream.write_all(&early).await?;
+        stream.flush().await?;
+        authenticate(client, &mut stream).await
+    };
+    authenticated.await.map_err(lost)?;
+    check_target(connector, &host, &mut stream).await?;
+    prove_eof(connector, &session, &mut stream)
+        .await
+        .map_err(lost)?;
+    session
+        .0
+        .lock()
+        .say(|up| message::ready_for_query(up, b'I'));
+    Ok(session)
+}
+
+/// A transport for the client, unless it leaves before there is one. What it says
+/// meanwhile is kept.
+async fn establish<S>(
+    connector: &Connector,
+    client: &mut S,
+) -> Result<(Established, Vec<u8>), Failed>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut early = Vec::new();
+    let mut establishing = pin!(connector.establish());
+    let established = poll_fn(|cx| {
+        if let Poll::Ready(result) = establishing.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(Failed::connect));
+        }
+        while early.len() < EARLY {
+            let mut chunk = [0; 256];
+            let mut buf = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut *client).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    early.extend_from_slice(buf.filled());
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(Failed::Left)),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    })
+    .await?;
+    Ok((established, early))
+}
+
+/// Rule 3.
+async fn check_target(
+    connector: &Connector,
+    host: &str,
+    stream: &mut SessionStream,
+) -> Result<(), Failed> {
+    let wanted = connector
+        .config()
+        .map_or(TargetSessionAttrs::Any, |config| {
+            config.get_target_session_attrs()
+        });
+    if wanted == TargetSessionAttrs::Any {
+        return Ok(());
+    }
+    let read_only = ask(stream, "SHOW transaction_read_only")
+        .await
+        .map_err(lost)?;
+    let wrong = match (wanted, read_only.as_deref()) {
+        (TargetSessionAttrs::ReadWrite, Some("on")) => {
+            "takes no writes, which target_session_attrs=read-write asks for"
+        }
+        (TargetSessionAttrs::ReadOnly, Some("off")) => {
+            "takes writes, and target_session_attrs=read-only asks for one that does not"
+        }
+        (_, Some(_)) => {
+            connector.favour(host);
+            return Ok(());
+        }
+        (_, None) => "did not say whether it takes writes",
+    };
+    connector.avoid(host);
+    debug!(target: "pgdeadline", host, "host is of the wrong kind: {wrong}");
+    let _ = stream.write_all(message::TERMINATE).await;
+    let _ = stream.flush().await;
+    let text = format!("{host}: the server {wrong}");
+    Err(Failed::Tell(
+        message::COME_AGAIN,
+        Error::connect(Phase::StartUp, text, None),
+    ))
+}
+
+/// As for a client of our own: does the EOF of a cancel prove anything (rule 4 of
+/// the design)?
+async fn prove_eof(
+    connector: &Connector,
+    session: &Session,
+    stream: &mut SessionStream,
+) -> io::Result<()> {
+    let settings = connector.settings();
+    let dials = settings.cancel_dials;
+    let server = session.server().clone();
+    let proves = match (
+        settings.eof_proof,
+        connector.gates().eof_proves(&server, dials),
+    ) {
+        (EofProof::Proof, _) => true,
+        (EofProof::NoProof, _) => false,
+        (EofProof::Automatic, Some(known)) => known,
+        (EofProof::Automatic, None) => {
+            let pid = ask(stream, "SELECT pg_backend_pid()").await?;
+            let proves = pid.is_some_and(|pid| pid == session.process_id().to_string());
+            connector.gates().set_eof_proves(&server, dials, proves);
+            proves
+        }
+    };
+    session.set_eof_proves(proves);
+    Ok(())
+}
+
+/// One of the two has closed, and a server says why before it does, which was
+/// passed on; or it was no PostgreSQL server.
+fn lost(error: io::Error) -> Failed {
+    let passed = error.kind() == io::ErrorKind::UnexpectedEof;
+    let text = format!("the start-up was not finished: {error}");
+    let error = Error::find(&error)
+        .unwrap_or_else(|| Error::connect(Phase::StartUp, text, Some(Box::new(error))));
+    match passed {
+        true => Failed::Passed(error),
+        false => Failed::Tell(message::UNREACHABLE, error),
+    }
+}
+
+/// How much is kept of what a client says before it is asked anything.
+const EARLY: usize = 1024;

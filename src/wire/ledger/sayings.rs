@@ -1,0 +1,92 @@
+//! What a client says to the session itself, in the place of a request.
+//!
+//! 1. It counts in its place in the client's stream: everything before it is in
+//!    the ledger when it is heard, and nothing behind it is looked at before it
+//!    is answered.
+//! 2. It is answered in the client's order, as any request is, but only when the
+//!    machine says so.
+
+use super::{Ledger, Request, Stage};
+use crate::wire::request::Class;
+use crate::wire::saying::Saying;
+use crate::wire::statement::Verb;
+
+impl Ledger {
+    /// From now on the session is spoken to.
+    pub(crate) fn listen(&mut self) {
+        self.listens = true;
+    }
+
+    /// Has something been said to the session, to the end, that is not
+    /// answered?
+    pub(crate) fn is_spoken_to(&self) -> bool {
+        self.requests.back().is_some_and(|last| {
+            last.class == Class::Said && last.synced && last.stage != Stage::Done
+        })
+    }
+
+    /// What was said last, if it is not answered.
+    pub(crate) fn saying(&self) -> Option<Saying> {
+        let last = self.requests.back()?;
+        match last.verb {
+            Verb::Said(saying) if self.is_spoken_to() => Some(saying),
+            _ => None,
+        }
+    }
+
+    /// The same, once everything before it has been answered to the client.
+    pub(crate) fn due_saying(&self) -> Option<Saying> {
+        let saying = self.saying()?;
+        let waits = |request: &Request| match request.stage {
+            Stage::Done => false,
+            Stage::InFlight => !request.answered,
+            Stage::Queued | Stage::Refused => true,
+        };
+        let mut before = self.requests.iter().rev().skip(1);
+        let last = self.requests.back()?;
+        let dropped = last.stage == Stage::Refused && last.unwritten == 0;
+        (dropped && !self.mid_message_up() && !before.any(waits)).then_some(saying)
+    }
+
+    /// Has the client begun a request that it has not ended?
+    pub(crate) fn is_half_asked(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Takes a request of which too little has come to know what it is for work.
+    /// `false`: there is none.
+    pub(crate) fn decide_class(&mut self) -> bool {
+        match self.requests.back_mut() {
+            Some(last) if last.class == Class::Undecided => {
+                last.class = Class::Work;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What was said last has been answered, or nobody waits for that.
+    pub(crate) fn answered_saying(&mut self) {
+        if self.is_spoken_to()
+            && let Some(last) = self.requests.back_mut()
+        {
+            last.stage = Stage::Done;
+        }
+        self.sweep();
+    }
+
+    /// Whoever has asked for anything so far is gone. `false`: the client may
+    /// have been left at a point from where nobody knows how many ReadyForQuery
+    /// it counts on: a COPY that has not begun.
+    pub(crate) fn leave(&mut self) -> bool {
+        let mut known = true;
+        for request in &mut self.requests {
+            if request.class != Class::Said && request.stage != Stage::Done && !request.ready_up {
+                request.unheard = true;
+                request.hushed = false;
+                known &= request.verb != Verb::Copy || request.copied || request.answered;
+            }
+        }
+        known
+    }
+}

@@ -1,0 +1,92 @@
+//! What a client says to the session itself.
+//!
+//! A client that opens its own sockets has no other way to name a context, nor
+//! to say that it is done: so it says it in the stream, in the place where it
+//! counts, and the session answers. Nothing of it reaches the server.
+
+/// Something said to the session, in the place of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Saying {
+    /// A Query of `pgdeadline check out N`: the check-out before it is over,
+    /// and one under binding `N` begins.
+    CheckOut(u64),
+    /// A Query of `pgdeadline operation N`: an operation under binding `N`.
+    Operation(u64),
+    /// A Sync with nothing before it since the last sync point, as sqlx sends
+    /// when a connection comes back to its pool: the check-out is over.
+    Return,
+}
+
+impl Saying {
+    /// Reads a Query's text.
+    pub(crate) fn of(text: &[u8]) -> Option<Saying> {
+        let text = std::str::from_utf8(text).ok()?;
+        let words = text.strip_prefix(NAME)?.strip_prefix(' ')?;
+        let (what, number) = words.rsplit_once(' ')?;
+        // No sign: what `write` makes, and nothing else.
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let number = number.parse().ok()?;
+        match what {
+            CHECK_OUT => Some(Saying::CheckOut(number)),
+            OPERATION => Some(Saying::Operation(number)),
+            _ => None,
+        }
+    }
+
+    /// The Query's text.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Saying::CheckOut(number) => format!("{NAME} {CHECK_OUT} {number}"),
+            Saying::Operation(number) => format!("{NAME} {OPERATION} {number}"),
+            Saying::Return => String::new(),
+        }
+    }
+}
+
+/// How long a lone Sync is, in bytes.
+pub(crate) const LONE_SYNC: usize = 5;
+
+const NAME: &str = "pgdeadline";
+const CHECK_OUT: &str = "check out";
+const OPERATION: &str = "operation";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::statement::LIMIT;
+
+    #[test]
+    fn what_is_written_is_read_and_short_enough_to_be_looked_at() {
+        for saying in [
+            Saying::CheckOut(0),
+            Saying::CheckOut(u64::MAX),
+            Saying::Operation(17),
+        ] {
+            let text = saying.text();
+            assert!(text.len() <= LIMIT, "{text}");
+            assert_eq!(Saying::of(text.as_bytes()), Some(saying));
+        }
+    }
+
+    #[test]
+    fn all_else_is_for_the_server() {
+        for text in [
+            "",
+            "pgdeadline",
+            "pgdeadline check out",
+            "pgdeadline check out x",
+            "pgdeadline check out +1",
+            "pgdeadline check out 18446744073709551616",
+            "pgdeadline check out 1; DROP TABLE t",
+            "pgdeadline check out 1 ",
+            "PGDEADLINE operation 1",
+            " pgdeadline operation 1",
+            "pgdeadline return 1",
+        ] {
+            assert_eq!(Saying::of(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(Saying::of(b"pgdeadline operation \xff"), None);
+    }
+}
