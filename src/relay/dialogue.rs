@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::wire::framer::Framer;
+use crate::wire::framer::{Framer, Malformed};
 use crate::wire::message;
 
 /// What a client opens with.
@@ -52,39 +52,46 @@ pub(super) async fn opening(
     }
 }
 
+/// Which of the two an error is of.
+pub(super) enum Lost {
+    Client,
+    Server(io::Error),
+}
+
 /// Passes messages in both directions until the server is ready. What it says
 /// then, its ReadyForQuery, is kept back.
 ///
 /// # Errors
-/// `UnexpectedEof`: one of the two has closed; the server mostly after an error
-/// that has been passed on.
+/// One of the two has closed; the server mostly after an error that has been
+/// passed on.
 pub(super) async fn authenticate(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     server: &mut (impl AsyncRead + AsyncWrite + Unpin),
-) -> io::Result<()> {
+) -> Result<(), Lost> {
     let mut framer = Framer::default();
     let (mut from_client, mut from_server) = ([0; CHUNK], [0; CHUNK]);
-    let mut ready = Vec::new();
     loop {
         match either(client, &mut from_client, server, &mut from_server).await? {
             Side::Client(len) => {
-                server.write_all(&from_client[..len]).await?;
-                server.flush().await?;
+                let pass = async {
+                    server.write_all(&from_client[..len]).await?;
+                    server.flush().await
+                };
+                pass.await.map_err(Lost::Server)?;
             }
             Side::Server(len) => {
                 let mut bytes = &from_server[..len];
                 while let Some(piece) = framer.next(&mut bytes).map_err(invalid)? {
-                    if piece.tag == b'Z' {
-                        ready.extend_from_slice(piece.raw);
-                        if piece.ends {
-                            client.flush().await?;
-                            return Ok(());
-                        }
-                    } else {
-                        client.write_all(piece.raw).await?;
+                    if piece.tag != b'Z' {
+                        client
+                            .write_all(piece.raw)
+                            .await
+                            .map_err(|_| Lost::Client)?;
+                    } else if piece.ends {
+                        return client.flush().await.map_err(|_| Lost::Client);
                     }
                 }
-                client.flush().await?;
+                client.flush().await.map_err(|_| Lost::Client)?;
             }
         }
     }
@@ -95,18 +102,22 @@ pub(super) async fn authenticate(
 pub(super) async fn ask(
     server: &mut (impl AsyncRead + AsyncWrite + Unpin),
     text: &str,
-) -> io::Result<Option<String>> {
+) -> Result<Option<String>, Lost> {
     let mut question = Vec::new();
     message::query(&mut question, text);
-    server.write_all(&question).await?;
-    server.flush().await?;
+    let send = async {
+        server.write_all(&question).await?;
+        server.flush().await
+    };
+    send.await.map_err(Lost::Server)?;
     let (mut framer, mut chunk) = (Framer::default(), [0; CHUNK]);
     let (mut row, mut field) = (Vec::new(), None);
     loop {
-        let len = server.read(&mut chunk).await?;
-        if len == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let len = match server.read(&mut chunk).await {
+            Ok(0) => return Err(Lost::Server(io::ErrorKind::UnexpectedEof.into())),
+            Ok(len) => len,
+            Err(error) => return Err(Lost::Server(error)),
+        };
         let mut bytes = &chunk[..len];
         while let Some(piece) = framer.next(&mut bytes).map_err(invalid)? {
             match piece.tag {
@@ -141,25 +152,31 @@ async fn either(
     from_client: &mut [u8],
     server: &mut (impl AsyncRead + Unpin),
     from_server: &mut [u8],
-) -> io::Result<Side> {
-    let side = poll_fn(|cx| {
+) -> Result<Side, Lost> {
+    poll_fn(|cx| {
         let mut buf = ReadBuf::new(from_server);
         if let Poll::Ready(result) = Pin::new(&mut *server).poll_read(cx, &mut buf) {
-            return Poll::Ready(result.map(|()| Side::Server(buf.filled().len())));
+            return Poll::Ready(match (result, buf.filled().len()) {
+                (Ok(()), 0) => Err(Lost::Server(io::ErrorKind::UnexpectedEof.into())),
+                (Ok(()), len) => Ok(Side::Server(len)),
+                (Err(error), _) => Err(Lost::Server(error)),
+            });
         }
         let mut buf = ReadBuf::new(from_client);
         let read = Pin::new(&mut *client).poll_read(cx, &mut buf);
-        read.map(|result| result.map(|()| Side::Client(buf.filled().len())))
+        read.map(|result| match (result, buf.filled().len()) {
+            (Ok(()), len @ 1..) => Ok(Side::Client(len)),
+            _ => Err(Lost::Client),
+        })
     })
-    .await?;
-    match side {
-        Side::Client(0) | Side::Server(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        side => Ok(side),
-    }
+    .await
 }
 
-fn invalid(malformed: crate::wire::framer::Malformed) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, malformed.to_string())
+fn invalid(malformed: Malformed) -> Lost {
+    Lost::Server(io::Error::new(
+        io::ErrorKind::InvalidData,
+        malformed.to_string(),
+    ))
 }
 
 const SSL_REQUEST: u32 = 80_877_103;

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
 use tracing::debug;
 
-use super::dialogue::{Opening, ask, authenticate, opening};
+use super::dialogue::{Lost, Opening, ask, authenticate, opening};
 use super::pump::Pump;
 use crate::connect::{Connector, Established};
 use crate::error::{Error, Phase, response_texts};
@@ -127,13 +127,13 @@ where
     let (mut stream, shared) = session::open(transport, Arc::new(peer), connector.clone());
     let session = Session(shared);
     session.0.lock().machine.listen();
-    let authenticated = async {
+    let begin = async {
         stream.write_all(&packet).await?;
         stream.write_all(&early).await?;
-        stream.flush().await?;
-        authenticate(client, &mut stream).await
+        stream.flush().await
     };
-    authenticated.await.map_err(lost)?;
+    begin.await.map_err(|error| lost(Lost::Server(error)))?;
+    authenticate(client, &mut stream).await.map_err(lost)?;
     check_target(connector, &host, &mut stream).await?;
     prove_eof(connector, &session, &mut stream)
         .await
@@ -224,7 +224,7 @@ async fn prove_eof(
     connector: &Connector,
     session: &Session,
     stream: &mut SessionStream,
-) -> io::Result<()> {
+) -> Result<(), Lost> {
     let settings = connector.settings();
     let dials = settings.cancel_dials;
     let server = session.server().clone();
@@ -246,9 +246,12 @@ async fn prove_eof(
     Ok(())
 }
 
-/// One of the two has closed, and a server says why before it does, which was
-/// passed on; or it was no PostgreSQL server.
-fn lost(error: io::Error) -> Failed {
+/// One of the two has closed. A server says why before it does, which was passed
+/// on; what is no PostgreSQL server doesn't.
+fn lost(lost: Lost) -> Failed {
+    let Lost::Server(error) = lost else {
+        return Failed::Left;
+    };
     let passed = error.kind() == io::ErrorKind::UnexpectedEof;
     let text = format!("the start-up was not finished: {error}");
     let error = Error::find(&error)
