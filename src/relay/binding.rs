@@ -5,8 +5,8 @@
 //! session finds the context there.
 //!
 //! 1. An entry is there from the making of a [`Binding`] until that is dropped.
-//! 2. Its number is not used again, and tells also that an answer is to this
-//!    statement and no other.
+//! 2. Its number is not used again, so an answer with it is to this statement and
+//!    to no other.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -63,10 +63,17 @@ impl Binding {
         &self.statement
     }
 
-    /// The number of rows that the answer has to tell. Any other is the answer to
-    /// something else: the client is out of step, and is to be closed.
-    pub fn expected_rows(&self) -> u64 {
-        self.number
+    /// Is this the message of the answer to this statement?
+    ///
+    /// The answer is an ErrorResponse, of SQLSTATE 00000 (*successful
+    /// completion*): the least that a client reads, and nothing that it could
+    /// mistake for anything else. Any other answer is one to something else: the
+    /// client is out of step, and is to be closed.
+    pub fn is_answer(&self, message: &str) -> bool {
+        message
+            .strip_prefix(ANSWER)
+            .and_then(|number| number.parse().ok())
+            == Some(self.number)
     }
 
     /// The hold of an [operation](Binding::operation) whose statement was
@@ -91,6 +98,13 @@ impl fmt::Debug for Binding {
             .finish_non_exhaustive()
     }
 }
+
+/// The message of the answer to a binding's statement.
+pub(super) fn answer(number: u64) -> String {
+    format!("{ANSWER}{number}")
+}
+
+const ANSWER: &str = "pgdeadline: bound ";
 
 /// The context of a binding; `None`: it is gone, or never was.
 pub(super) fn find(number: u64) -> Option<Option<Context>> {
@@ -125,8 +139,8 @@ struct Entry {
 impl Table {
     fn add(&mut self, context: Option<Context>) -> u64 {
         if self.next == 0 {
-            // Far from the number of rows that any statement gives.
-            self.next = RandomState::new().hash_one(0) >> 2 | 1 << 60;
+            // Another process's bindings are not taken for ours.
+            self.next = RandomState::new().hash_one(0) >> 16;
         }
         let number = self.next;
         self.next += 1;
@@ -168,10 +182,11 @@ mod tests {
         let context = Context::background().child();
         let binding = Binding::check_out(Some(&context));
         let none = Binding::check_out(None);
-        let number = binding.expected_rows();
-        assert_ne!(number, none.expected_rows());
+        let number = binding.number;
+        assert!(binding.is_answer(&answer(number)));
+        assert!(!none.is_answer(&answer(number)) && !none.is_answer("bound"));
         assert_eq!(find(number).flatten().as_ref(), Some(context.context()));
-        assert_eq!(find(none.expected_rows()), Some(None));
+        assert_eq!(find(none.number), Some(None));
         drop(binding);
         assert_eq!(find(number), None);
     }
@@ -181,7 +196,7 @@ mod tests {
         let context = Context::background();
         let binding = Binding::operation(&context);
         let said = Saying::of(binding.statement().as_bytes());
-        assert_eq!(said, Some(Saying::Operation(binding.expected_rows())));
+        assert_eq!(said, Some(Saying::Operation(binding.number)));
         assert!(binding.into_operation().is_none(), "nobody has answered");
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Pump<S> {
     /// From the session, not yet taken by the client.
     up: Buffer,
     left: bool,
+    /// One of the two had more when its turn was over.
+    more: bool,
     /// Good-bye is among what goes down.
     terminates: bool,
 }
@@ -43,6 +45,7 @@ impl<S> Pump<S> {
             down: Buffer::new(DOWN),
             up: Buffer::new(UP),
             left: false,
+            more: false,
             terminates: false,
         }
     }
@@ -58,16 +61,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Pump<S> {
         now: Instant,
     ) -> Poll<Option<Result<Infallible, Error>>> {
         let cx = &mut Context::from_waker(cx.waker());
+        let mut core = shared.lock();
+        core.begin_poll(cx.waker(), now);
         for _ in 0..ROUNDS {
-            let mut core = shared.lock();
-            core.begin_poll(cx.waker(), now);
             let mark = core.machine.mark();
             let moved = self
                 .poll_down(&mut core, cx, now)
-                .and_then(|down| Ok(down | self.poll_up(&mut core, cx, now)?));
+                .and_then(|()| self.poll_up(&mut core, cx, now));
             match moved {
-                Ok(true) => continue,
-                Ok(false) => {}
+                // What went up may have made way for what is to go down.
+                Ok(true) if !self.down.is_empty() => continue,
+                Ok(_) if std::mem::take(&mut self.more) => continue,
+                Ok(_) => {}
                 Err(end) => return Poll::Ready(self.end(&mut core, cx, end)),
             }
             // Both were told to wait: all that the client had said is known.
@@ -75,6 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Pump<S> {
             if let Some(saying) = core.machine.due_saying() {
                 drop(core);
                 answer(shared, saying, now);
+                core = shared.lock();
                 continue;
             }
             if !self.left {
@@ -104,38 +110,50 @@ enum End {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
-    /// From the client to the session. Says whether anything was moved.
+    /// From the client to the session, until one of them tells to wait.
     fn poll_down(
         &mut self,
         core: &mut Core,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Result<bool, End> {
-        let mut moved = false;
-        if !self.left && !self.down.is_full() {
-            match self.down.poll_read_from(&mut self.client, cx) {
-                Poll::Ready(Ok(1..)) => moved = true,
-                Poll::Ready(Ok(0) | Err(_)) => {
-                    self.note_left(core, now);
-                    moved = true;
-                }
-                Poll::Pending => {}
+    ) -> Result<(), End> {
+        for _ in 0..ROUNDS {
+            let came = match self.left || self.down.is_full() {
+                true => Poll::Pending,
+                false => self.down.poll_read_from(&mut self.client, cx),
+            };
+            if let Poll::Ready(Ok(0) | Err(_)) = came {
+                self.note_left(core, now);
+            }
+            if self.down.is_empty() {
+                return Ok(());
+            }
+            self.pass_down(core, cx, now)?;
+            if came.is_pending() {
+                return Ok(());
             }
         }
-        if self.down.is_empty() {
-            return Ok(moved);
-        }
+        self.more = true;
+        Ok(())
+    }
+
+    /// Hands the session what it takes.
+    fn pass_down(
+        &mut self,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Result<(), End> {
         loop {
             match core.poll_write(cx, self.down.bytes()) {
                 // What is left waits for an answer of the session's.
-                Poll::Ready(Ok(0)) => return Ok(moved),
+                Poll::Ready(Ok(0)) => return Ok(()),
                 Poll::Ready(Ok(len)) => {
                     self.down.consume(len);
-                    moved = true;
                     if self.down.is_empty() {
                         return match core.poll_flush(cx) {
                             Poll::Ready(Err(error)) => Err(End::Session(error)),
-                            Poll::Ready(Ok(())) | Poll::Pending => Ok(true),
+                            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
                         };
                     }
                 }
@@ -144,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                     if self.down.is_full() {
                         core.machine.handle_no_room(now);
                     }
-                    return Ok(moved);
+                    return Ok(());
                 }
             }
         }
@@ -166,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
                     self.note_left(core, now);
+                    self.more = true;
                     return Ok(true);
                 }
                 Poll::Pending => return Ok(moved),
@@ -177,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                 Poll::Pending => return Ok(moved),
             }
         }
+        self.more = true;
         Ok(true)
     }
 
@@ -278,7 +298,12 @@ fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) {
     core.say(|up| {
         match done {
             Ok(None) => {}
-            Ok(Some(number)) => message::command_complete(up, number),
+            Ok(Some(number)) => message::error_response(
+                up,
+                message::SUCCESSFUL_COMPLETION,
+                &binding::answer(number),
+                None,
+            ),
             Err(None) => message::error_response(up, message::INVALID_NAME, UNKNOWN, None),
             Err(Some(error)) => {
                 let (text, detail) = response_texts(&error);

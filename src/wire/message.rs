@@ -16,6 +16,8 @@ pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 /// To the client, in answer to an SSLRequest or GSSENCRequest: no.
 pub(crate) const NO_ENCRYPTION: u8 = b'N';
 
+/// SQLSTATE of what went well.
+pub(crate) const SUCCESSFUL_COMPLETION: &str = "00000";
 /// SQLSTATE of a client that names what nobody knows.
 pub(crate) const INVALID_NAME: &str = "42602";
 /// SQLSTATE of a server that can't be reached.
@@ -35,14 +37,6 @@ pub(crate) fn error_response(out: &mut Vec<u8>, code: &str, message: &str, detai
 /// To the client: ErrorResponse, severity FATAL: its connection is closed.
 pub(crate) fn fatal_response(out: &mut Vec<u8>, code: &str, message: &str) {
     error_of(out, "FATAL", code, message, None);
-}
-
-/// To the client: CommandComplete of a SELECT that gave so many rows.
-pub(crate) fn command_complete(out: &mut Vec<u8>, rows: u64) {
-    let start = begin(out, b'C');
-    out.extend_from_slice(format!("SELECT {rows}").as_bytes());
-    out.push(0);
-    end(out, start);
 }
 
 /// To the server: a Query.

@@ -1,6 +1,7 @@
 //! The driver's side: what the client's polls would not do.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -54,8 +55,8 @@ impl Core {
         let Some(transport) = &mut self.transport else {
             return Poll::Ready(self.closing().map(|()| false));
         };
-        let mut scratch = [0; SCRATCH];
-        let mut buf = ReadBuf::new(&mut scratch);
+        let mut scratch = [MaybeUninit::uninit(); SCRATCH];
+        let mut buf = ReadBuf::uninit(&mut scratch);
         ready!(Pin::new(transport).poll_read(cx, &mut buf))?;
         if buf.filled().is_empty() {
             return Poll::Ready(Ok(false));
