@@ -1,135 +1,75 @@
-//! A stock sqlx pool whose deadlines reach PostgreSQL.
+#![doc = include_str!("../README.md")]
+//!
+//! # How it works
+//!
+//! sqlx opens its own sockets and takes none of ours. So the pool connects to
+//! a Unix socket of this process, and behind each of its connections stands a
+//! session of pgdeadline's, on a connection that a
+//! [`Connector`](pgdeadline::Connector) has opened.
+//!
+//! - [`Builder`] makes the pool, and gives it the hooks that bind the ambient
+//!   context to a connection when it is acquired; [`connect`] is the short way.
+//! - [`PoolExt`] and [`ConnectionExt::within`] take a context explicitly.
+//! - [`Relay`] is a handle of the socket, for those who change a pool's
+//!   options while it runs.
+//! - [`Error`] is one type for a function that uses `?` on sqlx's errors and
+//!   on pgdeadline's; [`try_run`] is for those who stay with sqlx's.
+//!
+//! # Whose settings count
+//!
+//! | of the [`Connector`](pgdeadline::Connector) | of [`PgConnectOptions`](sqlx::postgres::PgConnectOptions) |
+//! | --- | --- |
+//! | hosts, ports, TLS with its certificates, `target_session_attrs`, `load_balance_hosts`, time-outs, keepalive | user, password, `.pgpass`, database, `application_name`, `options`, `extra_float_digits`, statement cache, logging |
+//!
+//! What the other side says about the same thing is ignored, with one
+//! exception: an `sslmode` of sqlx's that asks for more than the connector does
+//! is an error. Certificates that are set on sqlx's options can't be seen from
+//! here, and have no effect.
+//!
+//! # Rules kept here
+//!
+//! Numbers are those of pgdeadline's design; what a session does is decided in
+//! pgdeadline, never here.
+//!
+//! - 2, bounded: what a hook sends is answered in this process, without the
+//!   server.
+//! - 4, proven: sqlx hands a connection out again only when its ping at the
+//!   return was answered, which pgdeadline does when the session is clean.
+//! - 6, nothing queued is missed: a check-out begins with the end of the one
+//!   before it, and is told in the same byte stream as what follows.
+//! - 7, no collateral: an operation borrows the connection mutably.
+//! - 11, told apart: the phase *pool wait* is told by `acquire_under` and
+//!   `begin_under` alone.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
-use std::fmt;
-use std::future::Future;
+#[cfg(not(unix))]
+compile_error!(
+    "pgdeadline-sqlx needs Unix sockets: sqlx opens its connections itself, and a socket in a \
+     private directory is the one way in that nobody else can use. On this system use \
+     pgdeadline-deadpool, which needs none"
+);
 
-use pgdeadline::{Connector, Context};
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+mod acquire;
+mod binding;
+mod builder;
+mod checks;
+mod error;
+mod hooks;
+mod listener;
+mod peer;
+mod relay;
+mod stale;
+#[cfg(test)]
+mod testing;
+mod try_run;
+mod url;
+mod within;
 
-/// A pool from a URL, without TLS.
-pub async fn connect(url: &str) -> Result<PgPool, Error> {
-    let connector = Connector::from_url(url, tokio_postgres::NoTls)?;
-    Builder::new(
-        connector,
-        PgPoolOptions::new(),
-        url.parse().map_err(Error::Sqlx)?,
-    )
-    .connect()
-    .await
-}
-
-/// Builds the pool.
-#[derive(Debug)]
-pub struct Builder {
-    pool: PgPoolOptions,
-    connect: PgConnectOptions,
-}
-
-impl Builder {
-    /// From a connector and sqlx's own options.
-    pub fn new(_connector: Connector, pool: PgPoolOptions, connect: PgConnectOptions) -> Builder {
-        Builder { pool, connect }
-    }
-
-    /// Opens one connection, as `PgPoolOptions::connect_with` does.
-    pub async fn connect(self) -> Result<PgPool, Error> {
-        self.pool
-            .connect_with(self.connect)
-            .await
-            .map_err(Error::Sqlx)
-    }
-
-    /// Opens none, as `PgPoolOptions::connect_lazy_with` does.
-    pub fn connect_lazy(self) -> Result<PgPool, Error> {
-        Ok(self.pool.connect_lazy_with(self.connect))
-    }
-}
-
-/// What pgdeadline adds to a pool.
-pub trait PoolExt {
-    /// Acquires under a context that is named.
-    fn acquire_under(
-        &self,
-        ctx: &Context,
-    ) -> impl Future<Output = Result<PoolConnection<Postgres>, Error>> + Send;
-}
-
-impl PoolExt for PgPool {
-    async fn acquire_under(&self, ctx: &Context) -> Result<PoolConnection<Postgres>, Error> {
-        ctx.try_run(async { self.acquire().await.map_err(Error::Sqlx) })
-            .await
-    }
-}
-
-/// What pgdeadline adds to a connection.
-pub trait ConnectionExt {
-    /// One operation under a context of its own.
-    fn within<T, E, F>(&mut self, ctx: &Context, work: F) -> impl Future<Output = Result<T, E>>
-    where
-        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
-        E: From<sqlx::Error>;
-}
-
-impl ConnectionExt for PgConnection {
-    async fn within<T, E, F>(&mut self, _ctx: &Context, work: F) -> Result<T, E>
-    where
-        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
-        E: From<sqlx::Error>,
-    {
-        work(self).await
-    }
-}
-
-/// `Context::try_run` for sqlx's own error type.
-pub async fn try_run<T>(
-    ctx: &Context,
-    future: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    match ctx.run(future).await {
-        Ok(result) => result,
-        Err(end) => Err(sqlx::Error::Io(end.into())),
-    }
-}
-
-/// One error for both.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// pgdeadline's.
-    Database(pgdeadline::Error),
-    /// sqlx's.
-    Sqlx(sqlx::Error),
-}
-
-impl From<pgdeadline::Error> for Error {
-    fn from(error: pgdeadline::Error) -> Error {
-        Error::Database(error)
-    }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Error {
-        Error::Sqlx(error)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Database(error) => error.fmt(f),
-            Error::Sqlx(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Database(error) => Some(error),
-            Error::Sqlx(error) => Some(error),
-        }
-    }
-}
+pub use acquire::PoolExt;
+pub use builder::Builder;
+pub use error::Error;
+pub use relay::Relay;
+pub use try_run::try_run;
+pub use url::connect;
+pub use within::ConnectionExt;
