@@ -28,6 +28,7 @@ mod sync;
 mod tests;
 mod token;
 mod try_run;
+mod unread;
 mod waiters;
 mod watch;
 
@@ -39,6 +40,7 @@ pub use observer::PhaseGuard;
 pub(crate) use observer::{Observer, Progress};
 pub use run::Run;
 pub use try_run::TryRun;
+pub(crate) use unread::Unread;
 pub use watch::Ended;
 
 use node::Node;
