@@ -23,6 +23,7 @@ mod node;
 mod observer;
 mod run;
 mod slab;
+mod spread;
 mod sync;
 #[cfg(all(test, not(pgdeadline_loom)))]
 mod tests;
