@@ -138,8 +138,7 @@ async fn a_child_inside_a_check_out_reaches_the_server() {
         ..
     } = Stage::new().await;
     let (began, outer) = (Instant::now(), deadline(60_000));
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
+    check_out(&session, &outer).await;
     serves_on(&client, &mut backend).await;
     let child = outer.with_timeout(ms(200));
     let error = end_of(child.run(client.batch_execute(SLEEP)).await);
@@ -166,8 +165,7 @@ async fn a_stranger_inside_a_check_out_does_not() {
         ..
     } = Stage::new().await;
     let outer = Context::background().child();
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
+    check_out(&session, &outer).await;
     // Not a descendant: the request is the check-out's.
     let stranger = deadline(200);
     let error = end_of(stranger.run(client.batch_execute(SLEEP)).await);
@@ -192,8 +190,7 @@ async fn an_operation_takes_the_place_of_its_check_out_for_its_time() {
         ..
     } = Stage::new().await;
     let outer = deadline(60_000);
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
+    check_out(&session, &outer).await;
     // It need not descend from the check-out's context.
     let inner = deadline(200);
     let operation = session.operation(&inner).await.unwrap();
@@ -223,8 +220,7 @@ async fn several_steps_of_one_context_are_all_its_own() {
         ..
     } = Stage::new().await;
     let outer = Context::background().child();
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
+    check_out(&session, &outer).await;
     let (began, child) = (Instant::now(), outer.with_timeout(ms(200)));
     let (ended, ()) = tokio::join!(
         child.run(async {
@@ -242,10 +238,7 @@ async fn several_steps_of_one_context_are_all_its_own() {
     net.cancel().await.close();
     assert_at(began, 200);
     backend.send(canceled(b'I')).await;
-    backend.expect_all([Expect::close(), Expect::sync()]).await;
-    backend
-        .send([message::close_complete(), message::ready_for_query(b'I')])
-        .await;
+    closes_statement(&mut backend).await;
     serves_on(&client, &mut backend).await;
 }
 
@@ -266,10 +259,7 @@ async fn serves_by_text(backend: &mut Backend, sql: &str) {
     backend
         .send([message::bind_complete(), done("SELECT 0", b'I')])
         .await;
-    backend.expect_all([Expect::close(), Expect::sync()]).await;
-    backend
-        .send([message::close_complete(), message::ready_for_query(b'I')])
-        .await;
+    closes_statement(backend).await;
 }
 
 /// A client that was checked out with a context, or without one: right behind a
@@ -284,8 +274,7 @@ async fn right_behind_a_query_by_text(given: Given, checked_out: bool) {
     } = Stage::new().await;
     let outer = Context::background().child();
     if checked_out {
-        session.check_in();
-        session.check_out(Some(&outer)).await.unwrap();
+        check_out(&session, &outer).await;
     }
     let (statement, ()) = tokio::join!(
         client.prepare("SELECT 2"),
