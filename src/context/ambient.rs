@@ -7,12 +7,13 @@
 //! 3. A new task starts with none: [`spawn`] carries it over.
 
 use super::Context;
+use super::unread::Turn;
 use pin_project_lite::pin_project;
 use std::cell::RefCell;
 use std::future::{Future, IntoFuture};
 use std::mem;
 use std::pin::Pin;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 use tokio::task::JoinHandle;
 
 /// What is ambient.
@@ -68,6 +69,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Scope<F> {
         ambient: Option<Ambient>,
+        turn: Turn,
         #[pin]
         future: Option<F>,
     }
@@ -112,7 +114,8 @@ impl Context {
     /// Makes this context ambient while `future` is polled, and nothing more:
     /// the end of the context reaches what is bound to it, connections for
     /// instance, but `future` itself goes on. To be back when the context
-    /// ends, use [`run`](Context::run).
+    /// ends, use [`run`](Context::run). As there, the first poll may let the
+    /// task of a connection run first.
     ///
     /// # Cancel safety
     ///
@@ -120,6 +123,7 @@ impl Context {
     pub fn scope<F: IntoFuture>(&self, future: F) -> Scope<F::IntoFuture> {
         Scope {
             ambient: Some(Ambient::Scope(self.clone())),
+            turn: Turn::default(),
             future: Some(future.into_future()),
         }
     }
@@ -180,6 +184,7 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let mut this = self.project();
+        ready!(this.turn.poll_given(cx));
         enter(this.ambient, || {
             let future = this.future.as_mut().as_pin_mut();
             let output = future.expect("`Scope` polled after completion").poll(cx);

@@ -23,11 +23,13 @@ mod node;
 mod observer;
 mod run;
 mod slab;
+mod spread;
 mod sync;
 #[cfg(all(test, not(pgdeadline_loom)))]
 mod tests;
 mod token;
 mod try_run;
+mod unread;
 mod waiters;
 mod watch;
 
@@ -39,6 +41,7 @@ pub use observer::PhaseGuard;
 pub(crate) use observer::{Observer, Progress};
 pub use run::Run;
 pub use try_run::TryRun;
+pub(crate) use unread::Unread;
 pub use watch::Ended;
 
 use node::Node;

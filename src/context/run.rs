@@ -3,7 +3,8 @@
 //! 1. `run` works in a child of its context, made when first needed: by who
 //!    asks for the ambient context, or by the first poll that has to wait. A
 //!    future that is ready at once costs no node.
-//! 2. Before the first poll an end wins, and the future is not polled at all.
+//! 2. Before the first poll an end wins, also during the turn that `run` gives
+//!    first ([`unread`](super::unread)), and the future is not polled at all.
 //!    After that the future is polled first, and its result wins.
 //! 3. The future is dropped before the error is returned, and how far it had
 //!    come is asked before that. Whatever drops with it finds the child
@@ -16,6 +17,7 @@ use super::ambient::{Ambient, enter};
 use super::cause::{Cause, End};
 use super::node::Over;
 use super::observer::Progress;
+use super::unread::Turn;
 use super::watch::Watch;
 use crate::error::Error;
 use pin_project_lite::pin_project;
@@ -28,6 +30,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Run<F> {
         ambient: Option<Ambient>,
+        turn: Turn,
         polled: bool,
         #[pin]
         watch: Watch,
@@ -83,6 +86,10 @@ impl Context {
     /// is not polled. After that `future` is polled first: if it has a result
     /// in the same poll in which the end is noticed, the result wins.
     ///
+    /// If something was just asked of a connection whose task has not run
+    /// since, the first poll lets that task run: it returns pending once, with
+    /// `future` not polled yet, also where `future` would be ready.
+    ///
     /// # Errors
     ///
     /// An [`Error`] for which [`is_end`](Error::is_end) is true. `future` has
@@ -104,6 +111,7 @@ impl Context {
                 context: self.clone(),
                 child: None,
             }),
+            turn: Turn::default(),
             polled: false,
             watch: Watch::default(),
             future: Some(future.into_future()),
@@ -132,7 +140,9 @@ impl<F: Future> Future for Run<F> {
                 enter(this.ambient, || this.future.set(None));
                 return Poll::Ready(Err(Error::end(&end, Progress::OUTSIDE)));
             }
-            *self.as_mut().project().polled = true;
+            let this = self.as_mut().project();
+            ready!(this.turn.poll_given(cx));
+            *this.polled = true;
         }
         let mut this = self.project();
         let output = enter(this.ambient, || {
@@ -186,6 +196,18 @@ mod tests {
         let ctx = Context::background().child();
         let mut run = pin!(ctx.run(std::future::ready(42)));
         let mut cx = task::Context::from_waker(Waker::noop());
+        assert!(matches!(run.as_mut().poll(&mut cx), Poll::Ready(Ok(42))));
+        assert!(child(run.project().ambient).is_none());
+    }
+
+    #[test]
+    fn future_that_is_ready_after_a_turn_costs_no_node() {
+        let unread = crate::context::Unread::default();
+        unread.raise();
+        let ctx = Context::background().child();
+        let mut run = pin!(ctx.run(std::future::ready(42)));
+        let mut cx = task::Context::from_waker(Waker::noop());
+        assert!(run.as_mut().poll(&mut cx).is_pending());
         assert!(matches!(run.as_mut().poll(&mut cx), Poll::Ready(Ok(42))));
         assert!(child(run.project().ambient).is_none());
     }

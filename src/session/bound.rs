@@ -34,18 +34,12 @@ impl Bound {
     }
 
     pub(crate) fn context(&self, lease: LeaseId) -> Option<&Context> {
-        self.0
-            .iter()
-            .find(|entry| entry.lease == lease)
-            .map(|entry| &entry.context)
+        self.entry(lease).map(|entry| &entry.context)
     }
 
     /// How the context of a lease ended.
     pub(crate) fn end(&self, lease: LeaseId) -> Option<&End> {
-        self.0
-            .iter()
-            .find(|entry| entry.lease == lease)
-            .and_then(|entry| entry.end.as_ref())
+        self.entry(lease)?.end.as_ref()
     }
 
     /// Binds a context and promises to end it at its deadline (rule 12).
@@ -94,21 +88,12 @@ impl Bound {
 
     /// Forgets the leases that are not `known`.
     pub(crate) fn retain(&mut self, observer: &Arc<dyn Observer>, known: impl Fn(LeaseId) -> bool) {
-        self.0.retain(|entry| {
-            let keep = known(entry.lease);
-            if !keep {
-                entry.forget(observer);
-            }
-            keep
-        });
+        self.retain_entries(observer, |entry| known(entry.lease));
     }
 
     /// How far the work of a lease had come when its context ended.
     pub(crate) fn progress(&self, lease: LeaseId) -> Option<Progress> {
-        self.0
-            .iter()
-            .find(|entry| entry.lease == lease)
-            .and_then(|entry| entry.progress)
+        self.entry(lease)?.progress
     }
 
     /// A lease's context finished: there is nothing more to observe.
@@ -128,19 +113,15 @@ impl Bound {
         observer: &Arc<dyn Observer>,
         known: impl Fn(LeaseId) -> bool,
     ) {
-        let mut ended = self
-            .0
-            .iter()
-            .filter(|entry| entry.end.is_some() && !known(entry.lease))
-            .count();
-        self.0.retain(|entry| {
-            let over = !known(entry.lease);
-            let remembered = over && entry.end.is_some() && ended <= REMEMBERED;
-            ended -= usize::from(over && entry.end.is_some() && !remembered);
-            if over && !remembered {
-                entry.forget(observer);
+        let may_be_asked_for = |entry: &Entry| entry.end.is_some() && !known(entry.lease);
+        let ended = self.0.iter().filter(|entry| may_be_asked_for(entry));
+        let mut too_many = ended.count().saturating_sub(REMEMBERED);
+        self.retain_entries(observer, |entry| {
+            if may_be_asked_for(entry) && too_many > 0 {
+                too_many -= 1;
+                return false;
             }
-            !over || remembered
+            entry.end.is_some() || known(entry.lease)
         });
     }
 
@@ -168,6 +149,24 @@ impl Bound {
             }
         }
     }
+
+    fn entry(&self, lease: LeaseId) -> Option<&Entry> {
+        self.0.iter().find(|entry| entry.lease == lease)
+    }
+
+    fn retain_entries(
+        &mut self,
+        observer: &Arc<dyn Observer>,
+        mut keep: impl FnMut(&Entry) -> bool,
+    ) {
+        self.0.retain(|entry| {
+            let kept = keep(entry);
+            if !kept {
+                entry.forget(observer);
+            }
+            kept
+        });
+    }
 }
 
 impl Entry {
@@ -182,3 +181,42 @@ impl Entry {
 /// How many contexts that ended are remembered for the errors made of them.
 /// Each was let go by its caller within one poll, so few are ever asked for.
 const REMEMBERED: usize = 4;
+
+#[cfg(all(test, not(pgdeadline_loom)))]
+mod tests {
+    use super::*;
+
+    /// Wants to know nothing.
+    struct Idle;
+
+    impl Observer for Idle {
+        fn ended(&self, _key: u64, _end: &End) {}
+
+        fn finished(&self, _key: u64) {}
+
+        fn progress(&self, _key: u64) -> Option<Progress> {
+            None
+        }
+    }
+
+    #[test]
+    fn of_leases_that_are_over_only_the_last_that_ended_are_remembered() {
+        let observer: Arc<dyn Observer> = Arc::new(Idle);
+        let mut bound = Bound::default();
+        // The even ones end; the first two and the last two are known.
+        let known = |lease: LeaseId| lease.0 < 2 || lease.0 >= 18;
+        for number in 0..20 {
+            let (lease, context) = (LeaseId(number), Context::background().child());
+            bound.bind(lease, &context, &observer).unwrap();
+            if number % 2 == 0 {
+                context.cancel();
+                bound.ended(lease, &context.end().unwrap(), Progress::UNKNOWN);
+            }
+        }
+        bound.retain_ended(&observer, known);
+        let left: Vec<u32> = bound.0.iter().map(|entry| entry.lease.0).collect();
+        assert_eq!(left, [0, 1, 10, 12, 14, 16, 18, 19]);
+        assert!(bound.end(LeaseId(16)).is_some() && bound.progress(LeaseId(16)).is_some());
+        assert!(bound.context(LeaseId(8)).is_none());
+    }
+}

@@ -9,18 +9,26 @@
 //! in [`attribution`](super::attribution). Whoever is noted is promised that its
 //! deadline is kept (rule 12), right there in its own poll: `run` then needs no
 //! timer.
+//!
+//! A client wakes once until the connection is polled. So a note is also
+//! flagged as unread in the caller's thread: a `run` or `scope` that begins
+//! there lets the connection be polled first, and then wakes by itself what
+//! would else be nobody's. tokio-postgres queues a Close of its own accord when
+//! a `Statement` drops, so without this the request after a query by text would
+//! be nobody's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
-use crate::context::Context;
+use crate::context::{Context, Unread};
 
 /// The waker that tokio-postgres's `Connection` is polled with.
 pub(crate) struct ConnectionWaker {
     task: Mutex<Option<Waker>>,
     note: Mutex<Note>,
     woken: AtomicBool,
+    unread: Unread,
     /// Nobody polls the connection any more: nothing is promised.
     closed: AtomicBool,
 }
@@ -63,6 +71,7 @@ impl ConnectionWaker {
             task: Mutex::new(None),
             note: Mutex::new(Note::Quiet),
             woken: AtomicBool::new(false),
+            unread: Unread::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -96,6 +105,7 @@ impl ConnectionWaker {
     /// Who it was. To be called before the poll: what wakes during the poll is
     /// for the next. The promise to keep its time passes to the caller.
     pub(crate) fn take(&self) -> Note {
+        self.unread.lower();
         if !self.woken.swap(false, Ordering::AcqRel) {
             return Note::Quiet;
         }
@@ -106,6 +116,7 @@ impl ConnectionWaker {
     pub(crate) fn close(&self) {
         let mut note = self.note.lock().unwrap_or_else(PoisonError::into_inner);
         self.closed.store(true, Ordering::Release);
+        self.unread.lower();
         let last = std::mem::take(&mut *note);
         drop(note);
         if let Note::One {
@@ -138,6 +149,7 @@ impl ConnectionWaker {
             Note::One { .. } => None,
             _ => promised,
         };
+        self.unread.raise();
         self.woken.store(true, Ordering::Release);
         drop(note);
         if let Some(context) = withdrawn {
@@ -170,4 +182,51 @@ impl Drop for ConnectionWaker {
 
 fn same(one: Option<&Context>, other: Option<&Context>) -> bool {
     one.map(Context::id) == other.map(Context::id)
+}
+
+#[cfg(all(test, not(pgdeadline_loom)))]
+mod tests {
+    use super::*;
+    use std::future::{Future, ready};
+    use std::pin::pin;
+    use std::task;
+
+    /// Does what begins in this thread let a connection be polled first?
+    fn is_unread() -> bool {
+        let mut cx = task::Context::from_waker(Waker::noop());
+        let context = Context::background();
+        pin!(context.scope(ready(()))).poll(&mut cx).is_pending()
+    }
+
+    #[test]
+    fn a_note_is_unread_until_the_connection_is_polled() {
+        let waker = ConnectionWaker::new();
+        waker.wake_task();
+        assert!(!is_unread(), "for the session's own sake");
+        waker.wake_by_ref();
+        assert!(is_unread());
+        assert!(matches!(
+            waker.take(),
+            Note::One {
+                wakes: 1,
+                who: None
+            }
+        ));
+        assert!(!is_unread());
+    }
+
+    #[test]
+    fn a_connection_that_is_polled_no_more_leaves_nothing_unread() {
+        let closed = ConnectionWaker::new();
+        closed.wake_by_ref();
+        closed.close();
+        assert!(!is_unread());
+        closed.wake_by_ref();
+        assert!(!is_unread());
+
+        let dropped = ConnectionWaker::new();
+        dropped.wake_by_ref();
+        drop(dropped);
+        assert!(!is_unread());
+    }
 }

@@ -166,22 +166,12 @@ async fn in_time<F: Future>(future: F) -> F::Output {
 
 async fn pid(client: &Client) -> i32 {
     let pid = "SELECT pg_backend_pid()";
-    let pid = in_time(client.query_one_scalar(pid, &[])).await.unwrap();
-    apart().await;
-    pid
+    in_time(client.query_one_scalar(pid, &[])).await.unwrap()
 }
 
 async fn works(client: &Client) {
     let answer = in_time(client.query_one_scalar::<i32, _>("SELECT 6 * 7", &[])).await;
     assert_eq!(answer.unwrap(), 42);
-    apart().await;
-}
-
-/// tokio-postgres queues a Close when a query by text and its rows are gone. Of what is
-/// queued together with that, without a turn of the connection's task between
-/// them, nobody can tell whose it is (see `docs/limits.md`, "Shared clients").
-async fn apart() {
-    tokio::task::yield_now().await;
 }
 
 /// With `PGDEADLINE_TEST_TRACE` set, everything that is traced is shown, by a

@@ -82,6 +82,37 @@ async fn a_query_ends_at_its_deadline_whichever_way_that_was_given() {
     ends_softly(&bench, ended(result), before).await;
 }
 
+/// 8. Right behind a query by text, whose Close the client queues of its own
+/// accord, a prepared query ends at its own deadline: in a check-out with a
+/// context, and in one without.
+#[tokio::test]
+async fn a_query_right_behind_one_by_text_ends_at_its_own_deadline() {
+    let bench = Bench::pool(1).await;
+    for request in [Some(Context::background().child()), None] {
+        let client = match &request {
+            Some(request) => request.scope(bench.pool.get()).await.unwrap(),
+            None => bench.get().await,
+        };
+        let before = pid(&client).await;
+        let sleep = client.prepare(SLEEP).await.unwrap();
+        let short = || match &request {
+            Some(request) => request.with_timeout(SHORT),
+            None => Context::background().with_timeout(SHORT),
+        };
+        works(&client).await;
+        let child = short();
+        let error = ended(in_time(child.run(client.query(&sleep, &[]))).await);
+        assert!(error.is_deadline(), "{error}");
+        // Only on a server that was told to end the sleep.
+        works(&client).await;
+        let child = short();
+        let error = in_time(child.scope(client.query(&sleep, &[]))).await;
+        assert!(found(&error.unwrap_err()).is_deadline());
+        assert_eq!(pid(&client).await, before, "the same backend");
+    }
+    bench.wait_quiet(1).await;
+}
+
 /// 8. The same, by the default deadline of those who never set one.
 #[tokio::test]
 async fn a_query_ends_at_the_default_deadline() {

@@ -9,7 +9,7 @@ use pgdeadline_deadpool::{ClientExt, Error};
 use pgdeadline_tests::proxy::Proxy;
 use pgdeadline_tests::server::Server;
 
-use super::{Bench, apart, found, in_time, pid};
+use super::{Bench, found, in_time, pid};
 
 /// How long the raced query sleeps, following the rounds before: shorter after
 /// one that was ended, longer after one that was not, so that it stays a race
@@ -58,7 +58,6 @@ async fn a_statements_deadline_spares_the_next_statement() {
     let (mut pace, mut all_ended) = (Pace::new(), 0);
     for round in 0..ROUNDS {
         let statement = pace.statement();
-        apart().await;
         let short = Context::background().with_timeout(Pace::LIMIT);
         // The three ways to give one statement a deadline, in turn.
         let result = match round % 3 {

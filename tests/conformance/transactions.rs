@@ -5,7 +5,7 @@ use pgdeadline::Context;
 use pgdeadline_deadpool::{ClientExt, Error};
 use tokio::time::sleep;
 
-use super::{Bench, LATE, SHORT, SLEEP, apart, found, in_time, pid, works};
+use super::{Bench, LATE, SHORT, SLEEP, found, in_time, pid, works};
 
 /// 15. The transaction is failed, rolls back, and the connection lives: the
 /// end of one operation inside a check-out that goes on.
@@ -18,7 +18,6 @@ async fn an_operation_that_ends_fails_its_transaction_and_no_more() {
     let before = pid(&client).await;
     let transaction = client.transaction().await.unwrap();
     transaction.execute(&insert, &[]).await.unwrap();
-    apart().await;
     let short = Context::background().with_timeout(SHORT);
     let error = in_time(short.scope(transaction.query(SLEEP, &[]))).await;
     assert!(found(&error.unwrap_err()).is_deadline());
@@ -86,7 +85,6 @@ async fn caught(bench: &Bench, way: Way, insert: &str, finish: &str) {
     };
     client.batch_execute("BEGIN").await.unwrap();
     client.execute(insert, &[]).await.unwrap();
-    apart().await;
     let error = match way {
         Way::CheckOut | Way::Default => in_time(client.query(SLEEP, &[])).await,
         Way::Child => {
@@ -189,7 +187,6 @@ async fn a_rollback_to_a_savepoint_revives_the_transaction() {
     transaction.execute(&insert(1), &[]).await.unwrap();
     let inner = transaction.savepoint("part").await.unwrap();
     inner.execute(&insert(2), &[]).await.unwrap();
-    apart().await;
     let short = Context::background().with_timeout(SHORT);
     let error = in_time(short.scope(inner.query(SLEEP, &[]))).await;
     assert!(found(&error.unwrap_err()).is_deadline());

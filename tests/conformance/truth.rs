@@ -15,7 +15,7 @@ use futures_util::TryStreamExt;
 use pgdeadline::{Context, Error};
 use tokio_postgres::types::ToSql;
 
-use super::{Bench, apart, found, in_time};
+use super::{Bench, found, in_time};
 
 /// Who ends the statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,7 +48,6 @@ async fn done<T>(
     mode: Mode,
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, Error> {
-    apart().await;
     let short = Context::background().with_timeout(LIMIT);
     let result = match mode {
         Mode::Run => in_time(short.try_run(work)).await,
@@ -64,7 +63,6 @@ async fn done<T>(
 
 /// Outside of a default deadline: what the test prepares has time.
 async fn unhurried<T>(work: impl Future<Output = Result<T, tokio_postgres::Error>>) -> T {
-    apart().await;
     let ctx = Context::background();
     in_time(ctx.scope(work)).await.unwrap()
 }

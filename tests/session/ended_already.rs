@@ -65,8 +65,7 @@ async fn under_a_context_that_has_ended_nothing_is_sent() {
 
     // tokio-postgres queues a ROLLBACK for a BEGIN that failed, whatever it
     // failed of. It is clean-up, which is written, and does nothing.
-    backend.expect(Expect::query("ROLLBACK")).await;
-    backend.send(done("ROLLBACK", b'I')).await;
+    rolls_back(&mut backend).await;
     backend.expect_silence(ms(1000)).await;
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
@@ -84,8 +83,7 @@ async fn cancelling_while_nothing_is_in_flight_does_nothing() {
     } = Stage::new().await;
     assert!(!session.cancel());
     let ctx = Context::background().child();
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     serves_on(&client, &mut backend).await;
     assert!(!session.cancel());
     ctx.cancel();

@@ -21,8 +21,7 @@ async fn a_deadline_that_nobody_noticed_is_noticed_at_a_check_out() {
     let stage = Stage::new().await;
     let session = stage.session.clone();
     let ctx = deadline(100);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     advance_without_yield(150);
     session.check_out(Some(&ctx)).await.unwrap();
 }
@@ -32,8 +31,7 @@ async fn a_deadline_that_nobody_noticed_is_noticed_by_an_operation() {
     let stage = Stage::new().await;
     let session = stage.session.clone();
     let ctx = deadline(100);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     advance_without_yield(150);
     assert!(session.operation(&ctx).await.is_err());
 }
@@ -68,8 +66,7 @@ async fn what_was_sent_on_the_second_check_out_of_one_context_is_told_as_sent() 
     let (result, ()) = tokio::join!(
         ctx.run(async {
             let cur = Context::current().unwrap();
-            session.check_in();
-            session.check_out(Some(&cur)).await.unwrap();
+            check_out(&session, &cur).await;
             let st = client.prepare("SELECT 1").await.unwrap();
             let up = client.prepare("UPDATE t").await.unwrap();
             drop(st);

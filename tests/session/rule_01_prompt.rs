@@ -1,7 +1,6 @@
 //! Rule 1, prompt: the caller is back when its context ends, whoever holds the
 //! future.
 
-use futures_util::TryStreamExt;
 use pgdeadline::{Context, Error, Phase};
 use pgdeadline_tests::scripted::{Expect, message};
 use tokio::time::{Instant, sleep};
@@ -79,9 +78,7 @@ async fn under_scope_the_session_answers_at_the_deadline() {
     assert!(error.is_deadline() && !error.is_inherited(), "{error}");
     assert_eq!(error.was_sent(), Some(true));
 
-    backend.expect(Expect::query(SLEEP)).await;
-    net.cancel().await.close();
-    backend.send(canceled(b'I')).await;
+    is_made_to_cancel(&net, &mut backend, SLEEP, canceled(b'I')).await;
     is_clean(&session).await;
     // The server's own 57014 was dropped: this is answered by its own rows.
     serves_on(&client, &mut backend).await;
@@ -98,14 +95,11 @@ async fn under_a_check_out_the_session_answers_at_the_deadline() {
         ..
     } = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     let error = told(client.simple_query(SLEEP).await.unwrap_err());
     assert_at(began, 200);
     assert!(error.is_deadline(), "{error}");
-    backend.expect(Expect::query(SLEEP)).await;
-    net.cancel().await.close();
-    backend.send(canceled(b'I')).await;
+    is_made_to_cancel(&net, &mut backend, SLEEP, canceled(b'I')).await;
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
 }
@@ -165,8 +159,7 @@ async fn a_pipeline_is_answered_whole_at_the_deadline() {
         ..
     } = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     let (first, second) =
         tokio::join!(client.simple_query(SLEEP), client.batch_execute("SELECT 2"),);
     assert_at(began, 200);
@@ -174,9 +167,7 @@ async fn a_pipeline_is_answered_whole_at_the_deadline() {
         assert!(told(error).is_deadline());
     }
     backend.expect(Expect::query(SLEEP)).await;
-    backend.expect(Expect::query("SELECT 2")).await;
-    net.cancel().await.close();
-    backend.send(canceled(b'I')).await;
+    is_made_to_cancel(&net, &mut backend, "SELECT 2", canceled(b'I')).await;
     backend.send(rows(1)).await;
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
@@ -195,21 +186,10 @@ async fn a_pipeline_is_answered_in_the_clients_order() {
         ..
     } = Stage::new().await;
     let ctx = deadline(200);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     let stream = client.simple_query_raw("SELECT rows").await.unwrap();
-    let mut stream = std::pin::pin!(stream);
     let (rows_of_first, prepared, ()) = tokio::join!(
-        async {
-            let mut seen = 0;
-            loop {
-                match stream.try_next().await {
-                    Ok(Some(_)) => seen += 1,
-                    Ok(None) => panic!("ended well"),
-                    Err(error) => break (seen, told(error)),
-                }
-            }
-        },
+        read_to_the_error(stream),
         client.prepare("SELECT 2"),
         async {
             backend.expect(Expect::query("SELECT rows")).await;

@@ -120,9 +120,7 @@ async fn the_dial_that_was_given_up_is_not_the_next_ends_dial() {
     dial.takes(10);
     let second = deadline(100);
     end_of(second.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
-    net.cancel().await.close();
-    backend.send(canceled(b'I')).await;
+    is_made_to_cancel(&net, &mut backend, SLEEP, canceled(b'I')).await;
     sleep(ms(1000)).await;
     net.assert_quiet().await;
     is_clean(&session).await;
@@ -187,8 +185,7 @@ async fn a_rollback_waits_until_nothing_is_in_flight_although_nothing_has_ended(
     assert!(timed_out.is_err());
     backend.expect_silence(ms(500)).await;
     backend.send(done("SELECT 1", b'T')).await;
-    backend.expect(Expect::query("ROLLBACK")).await;
-    backend.send(done("ROLLBACK", b'I')).await;
+    rolls_back(&mut backend).await;
     serves_on(&client, &mut backend).await;
     net.assert_quiet().await;
 }

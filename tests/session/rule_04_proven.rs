@@ -72,8 +72,7 @@ async fn a_cancel_that_is_reset_after_its_bytes_gets_the_session_retired() {
         ..
     } = Stage::new().await;
     let ctx = deadline(200);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     begin(&client, &mut backend).await;
     // The caller is told all the same, and its next request is answered.
     assert!(told(client.batch_execute(SLEEP).await.unwrap_err()).is_deadline());

@@ -30,50 +30,39 @@ async fn a_transaction_left_open_at_check_in_is_rolled_back_by_the_session() {
 
 #[tokio::test(start_paused = true)]
 async fn after_an_end_the_open_transaction_is_rolled_back_once_the_check_out_is_over() {
+    let mut stage = Stage::new().await;
+    let ctx = deadline(200);
+    check_out(&stage.session, &ctx).await;
+    let failed = canceled(b'E');
+    stage.end_in_transaction(None, SLEEP, failed).await;
     let Stage {
-        net,
         client,
         session,
         mut backend,
         ..
-    } = Stage::new().await;
-    let ctx = deadline(200);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
-    begin(&client, &mut backend).await;
-    client.batch_execute(SLEEP).await.unwrap_err();
-    backend.expect(Expect::query(SLEEP)).await;
-    net.cancel().await.close();
-    backend.send(canceled(b'E')).await;
+    } = stage;
     backend.expect_silence(ms(1000)).await;
     session.check_in();
-    backend.expect(Expect::query("ROLLBACK")).await;
-    backend.send(done("ROLLBACK", b'I')).await;
+    rolls_back(&mut backend).await;
     session.check_out(None).await.unwrap();
     serves_on(&client, &mut backend).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_callers_own_rollback_is_enough() {
+    let mut stage = Stage::new().await;
+    let ctx = deadline(200);
+    check_out(&stage.session, &ctx).await;
+    let failed = canceled(b'E');
+    stage.end_in_transaction(None, SLEEP, failed).await;
     let Stage {
-        net,
         client,
         session,
         mut backend,
         ..
-    } = Stage::new().await;
-    let ctx = deadline(200);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
-    begin(&client, &mut backend).await;
-    client.batch_execute(SLEEP).await.unwrap_err();
-    backend.expect(Expect::query(SLEEP)).await;
-    net.cancel().await.close();
-    backend.send(canceled(b'E')).await;
-    let (rolled_back, ()) = tokio::join!(client.batch_execute("ROLLBACK"), async {
-        backend.expect(Expect::query("ROLLBACK")).await;
-        backend.send(done("ROLLBACK", b'I')).await;
-    });
+    } = stage;
+    let (rolled_back, ()) =
+        tokio::join!(client.batch_execute("ROLLBACK"), rolls_back(&mut backend));
     rolled_back.unwrap();
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
@@ -81,32 +70,28 @@ async fn the_callers_own_rollback_is_enough() {
 
 #[tokio::test(start_paused = true)]
 async fn an_operations_end_leaves_its_callers_transaction_open_but_failed() {
+    let mut stage = Stage::new().await;
+    let outer = Context::background().child();
+    check_out(&stage.session, &outer).await;
+    let inner = outer.with_timeout(ms(200));
+    let failed = canceled(b'E');
+    stage.end_in_transaction(Some(&inner), SLEEP, failed).await;
     let Stage {
-        net,
         client,
         session,
         mut backend,
         ..
-    } = Stage::new().await;
-    let outer = Context::background().child();
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
-    begin(&client, &mut backend).await;
-    let inner = outer.with_timeout(ms(200));
-    end_of(inner.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
-    net.cancel().await.close();
-    backend.send(canceled(b'E')).await;
+    } = stage;
     backend.expect_silence(ms(5000)).await;
-    let (rolled_back, ()) = tokio::join!(client.batch_execute("ROLLBACK TO sp"), async {
-        backend.expect(Expect::query("ROLLBACK TO sp")).await;
-        backend.send(done("ROLLBACK", b'T')).await;
-    });
+    let rolled_back = execute(
+        &client,
+        &mut backend,
+        "ROLLBACK TO sp",
+        done("ROLLBACK", b'T'),
+    )
+    .await;
     rolled_back.unwrap();
-    let (committed, ()) = tokio::join!(client.batch_execute("COMMIT"), async {
-        backend.expect(Expect::query("COMMIT")).await;
-        backend.send(done("COMMIT", b'I')).await;
-    });
+    let committed = execute(&client, &mut backend, "COMMIT", done("COMMIT", b'I')).await;
     committed.unwrap();
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
@@ -128,8 +113,7 @@ async fn a_begin_that_was_told_as_ended_and_took_effect_is_rolled_back() {
     // It won against the cancel. Its caller believes to be outside.
     net.cancel().await.close();
     backend.send(done("BEGIN", b'T')).await;
-    backend.expect(Expect::query("ROLLBACK")).await;
-    backend.send(done("ROLLBACK", b'I')).await;
+    rolls_back(&mut backend).await;
     serves_on(&client, &mut backend).await;
     is_clean(&session).await;
 }

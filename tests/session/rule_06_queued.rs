@@ -23,8 +23,7 @@ async fn a_request_of_which_no_byte_was_written_is_never_written_and_is_answered
         ..
     } = Stage::on(Net::with_capacity(64), |builder| builder).await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     // The first fills the network to the last byte.
     let first = query_of(64);
     let (sent, unsent) = tokio::join!(
@@ -104,8 +103,7 @@ async fn a_check_outs_lease_that_has_ended_answers_everything_until_the_next_che
         ..
     } = Stage::new().await;
     let ctx = deadline(200);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     serves_on(&client, &mut backend).await;
     sleep(ms(201)).await;
     everything_is_answered(&client).await;
@@ -128,8 +126,7 @@ async fn a_check_out_under_a_context_that_has_ended_answers_everything() {
     } = Stage::new().await;
     let ctx = deadline(200);
     sleep(ms(201)).await;
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     everything_is_answered(&client).await;
     backend.expect_silence(ms(1000)).await;
     is_clean(&session).await;
@@ -145,8 +142,7 @@ async fn an_operation_on_a_check_out_that_has_ended_is_refused() {
         ..
     } = Stage::new().await;
     let ctx = Context::background().child();
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     ctx.cancel();
     let inner = Context::background();
     let error: Error = session.operation(&inner).await.unwrap_err();
@@ -197,9 +193,7 @@ async fn an_operations_end_answers_it_and_spares_what_comes_after() {
     assert_at(began, 200);
     assert!(error.is_deadline(), "{error}");
     drop(operation);
-    backend.expect(Expect::query(SLEEP)).await;
-    net.cancel().await.close();
-    backend.send(canceled(b'I')).await;
+    is_made_to_cancel(&net, &mut backend, SLEEP, canceled(b'I')).await;
     serves_on(&client, &mut backend).await;
     is_clean(&session).await;
     net.assert_quiet().await;

@@ -2,7 +2,7 @@
 //! a request is can be seen.
 
 use pgdeadline::{Context, Phase};
-use pgdeadline_tests::scripted::{Expect, message};
+use pgdeadline_tests::scripted::{Backend, Expect, message};
 use tokio::time::{Instant, sleep};
 
 use crate::stage::*;
@@ -138,8 +138,7 @@ async fn a_child_inside_a_check_out_reaches_the_server() {
         ..
     } = Stage::new().await;
     let (began, outer) = (Instant::now(), deadline(60_000));
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
+    check_out(&session, &outer).await;
     serves_on(&client, &mut backend).await;
     let child = outer.with_timeout(ms(200));
     let error = end_of(child.run(client.batch_execute(SLEEP)).await);
@@ -166,8 +165,7 @@ async fn a_stranger_inside_a_check_out_does_not() {
         ..
     } = Stage::new().await;
     let outer = Context::background().child();
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
+    check_out(&session, &outer).await;
     // Not a descendant: the request is the check-out's.
     let stranger = deadline(200);
     let error = end_of(stranger.run(client.batch_execute(SLEEP)).await);
@@ -192,8 +190,7 @@ async fn an_operation_takes_the_place_of_its_check_out_for_its_time() {
         ..
     } = Stage::new().await;
     let outer = deadline(60_000);
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
+    check_out(&session, &outer).await;
     // It need not descend from the check-out's context.
     let inner = deadline(200);
     let operation = session.operation(&inner).await.unwrap();
@@ -223,8 +220,7 @@ async fn several_steps_of_one_context_are_all_its_own() {
         ..
     } = Stage::new().await;
     let outer = Context::background().child();
-    session.check_in();
-    session.check_out(Some(&outer)).await.unwrap();
+    check_out(&session, &outer).await;
     let (began, child) = (Instant::now(), outer.with_timeout(ms(200)));
     let (ended, ()) = tokio::join!(
         child.run(async {
@@ -242,9 +238,118 @@ async fn several_steps_of_one_context_are_all_its_own() {
     net.cancel().await.close();
     assert_at(began, 200);
     backend.send(canceled(b'I')).await;
-    backend.expect_all([Expect::close(), Expect::sync()]).await;
-    backend
-        .send([message::close_complete(), message::ready_for_query(b'I')])
-        .await;
+    closes_statement(&mut backend).await;
     serves_on(&client, &mut backend).await;
+}
+
+/// How the context of one request is given.
+#[derive(Clone, Copy, Debug)]
+enum Given {
+    Run,
+    TryRun,
+    Scope,
+}
+
+/// The server serves a query by text, whose statement is then closed.
+async fn serves_by_text(backend: &mut Backend, sql: &str) {
+    backend
+        .answer_prepare(sql, &[], &[("n", message::INT4)])
+        .await;
+    backend.expect_execution().await;
+    backend
+        .send([message::bind_complete(), done("SELECT 0", b'I')])
+        .await;
+    closes_statement(backend).await;
+}
+
+/// A client that was checked out with a context, or without one: right behind a
+/// query by text the same task asks for one thing under a context of its own.
+async fn right_behind_a_query_by_text(given: Given, checked_out: bool) {
+    let Stage {
+        net,
+        client,
+        session,
+        mut backend,
+        ..
+    } = Stage::new().await;
+    let outer = Context::background().child();
+    if checked_out {
+        check_out(&session, &outer).await;
+    }
+    let (statement, ()) = tokio::join!(
+        client.prepare("SELECT 2"),
+        backend.answer_prepare("SELECT 2", &[], &[("n", message::INT4)])
+    );
+    let statement = statement.unwrap();
+    let (began, child) = (Instant::now(), outer.with_timeout(ms(200)));
+    let (error, ()) = tokio::join!(
+        async {
+            // Its Close is queued here, outside of the child.
+            assert!(client.query("SELECT 1", &[]).await.unwrap().is_empty());
+            let single = client.query(&statement, &[]);
+            match given {
+                Given::Run => end_of(child.run(single).await),
+                Given::TryRun => told(child.try_run(single).await.unwrap_err()),
+                Given::Scope => told(child.scope(single).await.unwrap_err()),
+            }
+        },
+        async {
+            serves_by_text(&mut backend, "SELECT 1").await;
+            backend.expect_execution().await;
+        }
+    );
+    assert!(error.is_deadline(), "{given:?}: {error}");
+    assert_at(began, 200);
+    net.cancel().await.close();
+    assert_at(began, 200);
+    backend.send(canceled(b'I')).await;
+    assert!(!outer.is_ended());
+    serves_on(&client, &mut backend).await;
+    is_clean(&session).await;
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_right_behind_a_query_by_text_is_its_contexts() {
+    for given in [Given::Run, Given::TryRun, Given::Scope] {
+        right_behind_a_query_by_text(given, true).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn and_on_a_client_that_was_checked_out_without_a_context() {
+    for given in [Given::Run, Given::TryRun, Given::Scope] {
+        right_behind_a_query_by_text(given, false).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_contexts_joined_on_one_client_each_is_known() {
+    let Stage {
+        net,
+        client,
+        session,
+        mut backend,
+        ..
+    } = Stage::new().await;
+    let (began, hasty) = (Instant::now(), deadline(200));
+    let patient = Context::background().child();
+    let (spared, ended, ()) = tokio::join!(
+        patient.run(client.simple_query("SELECT 'patient'")),
+        hasty.scope(client.simple_query(SLEEP)),
+        async {
+            backend.expect(Expect::query("SELECT 'patient'")).await;
+            backend.expect(Expect::query(SLEEP)).await;
+            backend.send(rows(2)).await;
+            // Now the hasty one is alone.
+            net.cancel().await.close();
+            assert_at(began, 200);
+            backend.send(canceled(b'I')).await;
+        }
+    );
+    assert_eq!(spared.unwrap().unwrap().len(), 4, "its own two rows");
+    assert!(told(ended.unwrap_err()).is_deadline());
+    is_clean(&session).await;
+    serves_on(&client, &mut backend).await;
+    net.assert_quiet().await;
 }

@@ -106,8 +106,7 @@ async fn an_end_outside_the_database_sent_nothing() {
         ..
     } = Stage::new().await;
     let ctx = deadline(200);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     let error = ctx.run(sleep(ms(1000))).await.unwrap_err();
     assert_eq!(
         (error.phase(), error.was_sent()),
@@ -124,8 +123,7 @@ async fn a_request_before_the_end_counts_as_sent_although_it_was_answered() {
         ..
     } = Stage::new().await;
     let ctx = deadline(200);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&session, &ctx).await;
     let ended = ctx.run(async {
         serves_on(&client, &mut backend).await;
         sleep(ms(1000)).await;

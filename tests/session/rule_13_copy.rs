@@ -1,9 +1,9 @@
 //! COPY when its context ends, when its caller stops, when its server does.
 
 use bytes::Bytes;
-use futures_util::{SinkExt, TryStreamExt};
+use futures_util::SinkExt;
 use pgdeadline::Context;
-use pgdeadline_tests::scripted::{Backend, Expect, Frontend, Net, message};
+use pgdeadline_tests::scripted::{Backend, Expect, Frontend, Message, Net, message};
 use tokio::time::{Instant, sleep};
 
 use crate::stage::*;
@@ -33,9 +33,39 @@ async fn reads_to_the_end(backend: &mut Backend) -> Frontend {
     }
 }
 
-/// The statement behind the COPY is closed by the client.
-async fn closes_the_statement(backend: &mut Backend) {
-    backend.expect_all([Expect::close(), Expect::sync()]).await;
+/// What the server says to a COPY FROM STDIN that its client gave up.
+fn copy_failed() -> Message {
+    [
+        message::error("57014", "COPY from stdin failed"),
+        message::ready_for_query(b'I'),
+    ]
+    .into()
+}
+
+/// The session asks with an empty Query whether all of the COPY is answered.
+async fn fences(backend: &mut Backend) {
+    backend.expect(Expect::query("")).await;
+    backend.send(fenced()).await;
+}
+
+fn fenced() -> Message {
+    [
+        message::empty_query_response(),
+        message::ready_for_query(b'I'),
+    ]
+    .into()
+}
+
+/// The same where it may know without, and the client closes its statement.
+async fn fences_if_need_be_and_closes(backend: &mut Backend) {
+    loop {
+        match backend.read().await {
+            Frontend::Query { query } if query.is_empty() => backend.send(fenced()).await,
+            Frontend::Close { .. } => break,
+            other => panic!("got {other}"),
+        }
+    }
+    backend.expect(Expect::sync()).await;
     backend
         .send([message::close_complete(), message::ready_for_query(b'I')])
         .await;
@@ -62,7 +92,7 @@ async fn copy_in_works_as_before() {
             opens_copy_in(&mut backend).await;
             assert_eq!(reads_to_the_end(&mut backend).await, Frontend::CopyDone);
             backend.send(done("COPY 2", b'I')).await;
-            closes_the_statement(&mut backend).await;
+            closes_statement(&mut backend).await;
         }
     );
     assert_eq!(copied.unwrap().unwrap(), 2);
@@ -95,31 +125,12 @@ async fn a_copy_whose_caller_stops_writing_is_ended_at_the_deadline() {
             let end = reads_to_the_end(&mut backend).await;
             assert_at(began, 200);
             assert!(matches!(end, Frontend::CopyFail { .. }), "{end}");
-            let error = message::error("57014", "COPY from stdin failed");
-            backend.send(error).await;
-            backend.send(message::ready_for_query(b'I')).await;
+            backend.send(copy_failed()).await;
         }
     );
     assert!(end_of(ended).is_deadline());
     // Whether that ReadyForQuery was the last is asked with a fence, if at all.
-    loop {
-        match backend.read().await {
-            Frontend::Query { query } if query.is_empty() => {
-                backend
-                    .send([
-                        message::empty_query_response(),
-                        message::ready_for_query(b'I'),
-                    ])
-                    .await;
-            }
-            Frontend::Close { .. } => break,
-            other => panic!("got {other}"),
-        }
-    }
-    backend.expect(Expect::sync()).await;
-    backend
-        .send([message::close_complete(), message::ready_for_query(b'I')])
-        .await;
+    fences_if_need_be_and_closes(&mut backend).await;
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
 }
@@ -149,20 +160,9 @@ async fn a_copy_whose_caller_holds_the_sink_is_ended_by_the_session() {
             let end = reads_to_the_end(&mut backend).await;
             assert_at(began, 200);
             assert!(matches!(end, Frontend::CopyFail { .. }), "{end}");
-            backend
-                .send([
-                    message::error("57014", "COPY from stdin failed"),
-                    message::ready_for_query(b'I'),
-                ])
-                .await;
-            backend.expect(Expect::query("")).await;
-            backend
-                .send([
-                    message::empty_query_response(),
-                    message::ready_for_query(b'I'),
-                ])
-                .await;
-            closes_the_statement(&mut backend).await;
+            backend.send(copy_failed()).await;
+            fences(&mut backend).await;
+            closes_statement(&mut backend).await;
         }
     );
     assert!(told(copied.unwrap_err()).is_deadline());
@@ -190,33 +190,11 @@ async fn a_copy_whose_caller_drops_the_sink_is_failed_by_the_client() {
             opens_copy_in(&mut backend).await;
             let end = reads_to_the_end(&mut backend).await;
             assert!(matches!(end, Frontend::CopyFail { .. }), "{end}");
-            backend
-                .send([
-                    message::error("57014", "COPY from stdin failed"),
-                    message::ready_for_query(b'I'),
-                ])
-                .await;
+            backend.send(copy_failed()).await;
         }
     );
     dropped.unwrap().unwrap();
-    loop {
-        match backend.read().await {
-            Frontend::Query { query } if query.is_empty() => {
-                backend
-                    .send([
-                        message::empty_query_response(),
-                        message::ready_for_query(b'I'),
-                    ])
-                    .await;
-            }
-            Frontend::Close { .. } => break,
-            other => panic!("got {other}"),
-        }
-    }
-    backend.expect(Expect::sync()).await;
-    backend
-        .send([message::close_complete(), message::ready_for_query(b'I')])
-        .await;
+    fences_if_need_be_and_closes(&mut backend).await;
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
     net.assert_quiet().await;
@@ -279,20 +257,9 @@ async fn a_copy_whose_server_reads_on_after_the_end_ends_in_order() {
     assert!(end_of(ended).is_deadline());
     let end = reads_to_the_end(&mut backend).await;
     assert!(matches!(end, Frontend::CopyFail { .. }), "{end}");
-    backend
-        .send([
-            message::error("57014", "COPY from stdin failed"),
-            message::ready_for_query(b'I'),
-        ])
-        .await;
-    backend.expect(Expect::query("")).await;
-    backend
-        .send([
-            message::empty_query_response(),
-            message::ready_for_query(b'I'),
-        ])
-        .await;
-    closes_the_statement(&mut backend).await;
+    backend.send(copy_failed()).await;
+    fences(&mut backend).await;
+    closes_statement(&mut backend).await;
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
     assert!(cancels.load(std::sync::atomic::Ordering::SeqCst) >= 1);
@@ -312,15 +279,7 @@ async fn copy_out_that_ends_half_way_is_drained_and_no_success() {
     let (copied, ()) = tokio::join!(
         ctx.scope(async {
             let stream = client.copy_out(COPY_OUT).await.unwrap();
-            let mut stream = Box::pin(stream);
-            let mut read = 0;
-            loop {
-                match stream.try_next().await {
-                    Ok(Some(_)) => read += 1,
-                    Ok(None) => panic!("half a COPY was told as a whole one"),
-                    Err(error) => break (read, told(error)),
-                }
-            }
+            read_to_the_error(stream).await
         }),
         async {
             backend.answer_prepare(COPY_OUT, &[], &[]).await;
@@ -342,7 +301,7 @@ async fn copy_out_that_ends_half_way_is_drained_and_no_success() {
     let (read, error) = copied;
     assert_eq!(read, 1);
     assert!(error.is_cancelled(), "{error}");
-    closes_the_statement(&mut backend).await;
+    closes_statement(&mut backend).await;
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
 }

@@ -24,9 +24,8 @@ async fn rows_of_ended_work_are_drained_although_nobody_reads_them() {
         ..
     } = Stage::on(Net::with_capacity(1024), |builder| builder).await;
     let ctx = deadline(200);
-    session.check_in();
-    session.check_out(Some(&ctx)).await.unwrap();
-    let mut stream = Box::pin(client.simple_query_raw("SELECT many").await.unwrap());
+    check_out(&session, &ctx).await;
+    let stream = client.simple_query_raw("SELECT many").await.unwrap();
     backend.expect(Expect::query("SELECT many")).await;
     let began = Instant::now();
     // Held up by the absent reader until the end; then it all goes through.
@@ -42,13 +41,7 @@ async fn rows_of_ended_work_are_drained_although_nobody_reads_them() {
         cancel.close();
     }
     // The stream is still there, and ends with the error, not well.
-    let error = loop {
-        match stream.try_next().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("ended work was told as a success"),
-            Err(error) => break told(error),
-        }
-    };
+    let (_, error) = read_to_the_error(stream).await;
     assert!(error.is_deadline(), "{error}");
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
@@ -113,10 +106,7 @@ async fn a_command_that_completes_after_the_end_is_no_success() {
         cancel.close();
     }
     net.assert_quiet().await;
-    backend.expect_all([Expect::close(), Expect::sync()]).await;
-    backend
-        .send([message::close_complete(), message::ready_for_query(b'I')])
-        .await;
+    closes_statement(&mut backend).await;
     is_clean(&session).await;
     serves_on(&client, &mut backend).await;
 }

@@ -2,10 +2,12 @@
 //! session, and the server's side of it, on a network in memory.
 
 use std::fmt::Debug;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::{Stream, TryStreamExt};
 use pgdeadline::dial::{Address, Dial, DialFuture, ResolveFuture, SocketOptions};
 use pgdeadline::{Connector, ConnectorBuilder, Context, EofProof, Error, Session};
 use pgdeadline_tests::scripted::{Backend, Expect, Message, Net, message};
@@ -68,6 +70,25 @@ impl Stage {
             client,
             backend,
         }
+    }
+
+    /// In a new transaction this statement ends at the deadline of its own
+    /// context, or of the check-out's if it has none. The server is made to
+    /// cancel it, and answers.
+    pub(crate) async fn end_in_transaction(
+        &mut self,
+        own: Option<&Context>,
+        sql: &str,
+        answer: Message,
+    ) {
+        begin(&self.client, &mut self.backend).await;
+        let statement = self.client.batch_execute(sql);
+        let error = match own {
+            Some(own) => end_of(own.run(statement).await),
+            None => told(statement.await.unwrap_err()),
+        };
+        assert!(error.is_deadline(), "{error}");
+        is_made_to_cancel(&self.net, &mut self.backend, sql, answer).await;
     }
 }
 
@@ -150,13 +171,71 @@ pub(crate) async fn serves_on(client: &Client, backend: &mut Backend) {
     assert_eq!(answer.expect("an innocent query").len(), 3);
 }
 
+/// A statement of this client's, and what the server answers.
+pub(crate) async fn execute(
+    client: &Client,
+    backend: &mut Backend,
+    sql: &str,
+    answer: Message,
+) -> Result<(), tokio_postgres::Error> {
+    let (result, ()) = tokio::join!(client.batch_execute(sql), async {
+        backend.expect(Expect::query(sql)).await;
+        backend.send(answer).await;
+    });
+    result
+}
+
 /// The server opens a transaction for this client.
 pub(crate) async fn begin(client: &Client, backend: &mut Backend) {
-    let (begun, ()) = tokio::join!(client.batch_execute("BEGIN"), async {
-        backend.expect(Expect::query("BEGIN")).await;
-        backend.send(done("BEGIN", b'T')).await;
-    });
+    let begun = execute(client, backend, "BEGIN", done("BEGIN", b'T')).await;
     begun.unwrap();
+}
+
+/// The server is told to roll back, by whomever, and does.
+pub(crate) async fn rolls_back(backend: &mut Backend) {
+    backend.expect(Expect::query("ROLLBACK")).await;
+    backend.send(done("ROLLBACK", b'I')).await;
+}
+
+/// The client closes a statement that it has dropped.
+pub(crate) async fn closes_statement(backend: &mut Backend) {
+    backend.expect_all([Expect::close(), Expect::sync()]).await;
+    backend
+        .send([message::close_complete(), message::ready_for_query(b'I')])
+        .await;
+}
+
+/// The server has this statement, is told to cancel it, and answers.
+pub(crate) async fn is_made_to_cancel(
+    net: &Net,
+    backend: &mut Backend,
+    sql: &str,
+    answer: Message,
+) {
+    backend.expect(Expect::query(sql)).await;
+    net.cancel().await.close();
+    backend.send(answer).await;
+}
+
+/// The session is checked in, and out again under this context.
+pub(crate) async fn check_out(session: &Session, ctx: &Context) {
+    session.check_in();
+    session.check_out(Some(ctx)).await.unwrap();
+}
+
+/// Reads a stream that must not end well: how many came, and the error.
+pub(crate) async fn read_to_the_error<T>(
+    stream: impl Stream<Item = Result<T, tokio_postgres::Error>>,
+) -> (usize, Error) {
+    let mut stream = pin!(stream);
+    let mut read = 0;
+    loop {
+        match stream.try_next().await {
+            Ok(Some(_)) => read += 1,
+            Ok(None) => panic!("ended work was told as a success"),
+            Err(error) => return (read, told(error)),
+        }
+    }
 }
 
 /// The session is checked in, and out again: it is clean.

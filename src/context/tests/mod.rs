@@ -10,6 +10,7 @@ mod timekeeper;
 mod token;
 mod tree;
 mod try_run;
+mod unread;
 
 use super::{Context, End, Observer, Progress};
 use crate::error::Phase;

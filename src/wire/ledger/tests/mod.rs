@@ -3,6 +3,7 @@
 mod copy;
 mod rules;
 mod splits;
+mod start_up;
 
 use super::*;
 use crate::wire::testing::{client, server, split, tags};
