@@ -8,13 +8,15 @@
 //! 2. Its number is not used again, so an answer with it is to this statement and
 //!    to no other.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::context::Context;
 use crate::session::Operation;
-use crate::wire::saying::Saying;
+use crate::wire::message;
+use crate::wire::saying::{Number, Saying};
 
 /// A context on its way to the session behind a [relay](super), by a statement
 /// that the session answers itself.
@@ -31,8 +33,7 @@ use crate::wire::saying::Saying;
 /// ```
 #[must_use = "send its statement"]
 pub struct Binding {
-    number: u64,
-    statement: String,
+    saying: Saying,
 }
 
 impl Binding {
@@ -40,27 +41,34 @@ impl Binding {
     /// check-out before it is over. The statement is answered once the session
     /// is clean.
     pub fn check_out(context: Option<&Context>) -> Binding {
-        Binding::new(context.cloned(), Saying::CheckOut)
+        let number = context.map_or(NONE, |context| table().add(context.clone()));
+        Binding {
+            saying: Saying::CheckOut(number),
+        }
     }
 
     /// One operation under `context`, in place of what the connection is checked
     /// out under.
     pub fn operation(context: &Context) -> Binding {
-        Binding::new(Some(context.clone()), Saying::Operation)
-    }
-
-    fn new(context: Option<Context>, saying: impl Fn(u64) -> Saying) -> Binding {
-        let number = table().add(context);
         Binding {
-            number,
-            statement: saying(number).text(),
+            saying: Saying::Operation(table().add(context.clone())),
         }
     }
 
     /// What to send. A server that sees it reports a syntax error (42601): no
     /// relay stands in between.
-    pub fn statement(&self) -> &str {
-        &self.statement
+    pub fn statement(&self) -> Cow<'static, str> {
+        match self.saying {
+            Saying::CheckOut(NONE) => Cow::Borrowed(CHECK_OUT_NONE),
+            saying => Cow::Owned(saying.text()),
+        }
+    }
+
+    fn number(&self) -> u64 {
+        match self.saying {
+            Saying::CheckOut(number) | Saying::Operation(number) => number,
+            Saying::Return => NONE,
+        }
     }
 
     /// Is this the message of the answer to this statement?
@@ -70,46 +78,47 @@ impl Binding {
     /// mistake for anything else. Any other answer is one to something else: the
     /// client is out of step, and is to be closed.
     pub fn is_answer(&self, message: &str) -> bool {
-        message
-            .strip_prefix(ANSWER)
-            .and_then(|number| number.parse().ok())
-            == Some(self.number)
+        message.strip_prefix(message::BOUND) == Some(Number::new(self.number()).as_str())
     }
 
     /// The hold of an [operation](Binding::operation) whose statement was
     /// answered well: dropping it ends the hold. `None` in every other case.
     pub fn into_operation(self) -> Option<Operation> {
-        table().entry(self.number)?.operation.take()
+        table().entry(self.number())?.operation.take()
     }
 }
 
 impl Drop for Binding {
     fn drop(&mut self) {
-        let entry = table().remove(self.number);
-        // Outside the lock: an operation tells its session.
-        drop(entry);
+        if self.number() != NONE {
+            let entry = table().remove(self.number());
+            // Outside the lock: an operation tells its session.
+            drop(entry);
+        }
     }
 }
 
 impl fmt::Debug for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Binding")
-            .field("statement", &self.statement)
+            .field("statement", &self.statement())
             .finish_non_exhaustive()
     }
 }
 
-/// The message of the answer to a binding's statement.
-pub(super) fn answer(number: u64) -> String {
-    format!("{ANSWER}{number}")
-}
-
-const ANSWER: &str = "pgdeadline: bound ";
-
 /// The context of a binding; `None`: it is gone, or never was.
 pub(super) fn find(number: u64) -> Option<Option<Context>> {
-    table().entry(number).map(|entry| entry.context.clone())
+    match number {
+        NONE => Some(None),
+        _ => table()
+            .entry(number)
+            .map(|entry| Some(entry.context.clone())),
+    }
 }
+
+/// The number of a check-out without a context, which needs no entry.
+const NONE: u64 = 0;
+const CHECK_OUT_NONE: &str = "pgdeadline check out 0000000000000000";
 
 /// Hands over the hold of an operation. Where nobody waits for it any more, it is
 /// over.
@@ -132,15 +141,15 @@ struct Table {
 
 struct Entry {
     number: u64,
-    context: Option<Context>,
+    context: Context,
     operation: Option<Operation>,
 }
 
 impl Table {
-    fn add(&mut self, context: Option<Context>) -> u64 {
-        if self.next == 0 {
+    fn add(&mut self, context: Context) -> u64 {
+        if self.next == NONE {
             // Another process's bindings are not taken for ours.
-            self.next = RandomState::new().hash_one(0) >> 16;
+            self.next = 1 + (RandomState::new().hash_one(0) >> 16);
         }
         let number = self.next;
         self.next += 1;
@@ -167,7 +176,7 @@ impl Table {
 
 fn table() -> MutexGuard<'static, Table> {
     static TABLE: Mutex<Table> = Mutex::new(Table {
-        next: 0,
+        next: NONE,
         entries: Vec::new(),
     });
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -182,11 +191,12 @@ mod tests {
         let context = Context::background().child();
         let binding = Binding::check_out(Some(&context));
         let none = Binding::check_out(None);
-        let number = binding.number;
-        assert!(binding.is_answer(&answer(number)));
-        assert!(!none.is_answer(&answer(number)) && !none.is_answer("bound"));
+        let number = binding.number();
+        let answer = format!("pgdeadline: bound {number:016x}");
+        assert!(binding.is_answer(&answer));
+        assert!(!none.is_answer(&answer) && !none.is_answer("bound"));
         assert_eq!(find(number).flatten().as_ref(), Some(context.context()));
-        assert_eq!(find(none.number), Some(None));
+        assert_eq!(find(none.number()), Some(None));
         drop(binding);
         assert_eq!(find(number), None);
     }
@@ -195,8 +205,14 @@ mod tests {
     fn the_statement_names_it() {
         let context = Context::background();
         let binding = Binding::operation(&context);
-        let said = Saying::of(binding.statement().as_bytes());
-        assert_eq!(said, Some(Saying::Operation(binding.number)));
+        for binding in [
+            &binding,
+            &Binding::check_out(None),
+            &Binding::check_out(Some(&context)),
+        ] {
+            let said = Saying::of(binding.statement().as_bytes());
+            assert_eq!(said, Some(binding.saying));
+        }
         assert!(binding.into_operation().is_none(), "nobody has answered");
     }
 }

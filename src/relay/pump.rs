@@ -298,12 +298,7 @@ fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) {
     core.say(|up| {
         match done {
             Ok(None) => {}
-            Ok(Some(number)) => message::error_response(
-                up,
-                message::SUCCESSFUL_COMPLETION,
-                &binding::answer(number),
-                None,
-            ),
+            Ok(Some(number)) => message::bound(up, number),
             Err(None) => message::error_response(up, message::INVALID_NAME, UNKNOWN, None),
             Err(Some(error)) => {
                 let (text, detail) = response_texts(&error);

@@ -2,6 +2,8 @@
 //!
 //! Named as in [PostgreSQL's manual](https://www.postgresql.org/docs/current/protocol-message-formats.html).
 
+use super::saying::Number;
+
 /// To the server: a Query of `ROLLBACK`.
 pub(crate) const ROLLBACK: &[u8] = b"Q\0\0\0\x0dROLLBACK\0";
 /// To the server: an empty Query, whose EmptyQueryResponse ends all doubt.
@@ -16,8 +18,6 @@ pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 /// To the client, in answer to an SSLRequest or GSSENCRequest: no.
 pub(crate) const NO_ENCRYPTION: u8 = b'N';
 
-/// SQLSTATE of what went well.
-pub(crate) const SUCCESSFUL_COMPLETION: &str = "00000";
 /// SQLSTATE of a client that names what nobody knows.
 pub(crate) const INVALID_NAME: &str = "42602";
 /// SQLSTATE of a server that can't be reached.
@@ -38,6 +38,20 @@ pub(crate) fn error_response(out: &mut Vec<u8>, code: &str, message: &str, detai
 pub(crate) fn fatal_response(out: &mut Vec<u8>, code: &str, message: &str) {
     error_of(out, "FATAL", code, message, None);
 }
+
+/// To the client: ErrorResponse of SQLSTATE 00000, *successful completion*, which
+/// says that the binding of this number is in force.
+pub(crate) fn bound(out: &mut Vec<u8>, number: u64) {
+    let start = begin(out, b'E');
+    out.extend_from_slice(b"SERROR\0VERROR\0C00000\0M");
+    out.extend_from_slice(BOUND.as_bytes());
+    out.extend_from_slice(Number::new(number).as_str().as_bytes());
+    out.extend_from_slice(b"\0\0");
+    end(out, start);
+}
+
+/// What its message begins with; the number follows.
+pub(crate) const BOUND: &str = "pgdeadline: bound ";
 
 /// To the server: a Query.
 pub(crate) fn query(out: &mut Vec<u8>, text: &str) {

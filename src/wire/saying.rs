@@ -23,11 +23,7 @@ impl Saying {
         let text = std::str::from_utf8(text).ok()?;
         let words = text.strip_prefix(NAME)?.strip_prefix(' ')?;
         let (what, number) = words.rsplit_once(' ')?;
-        // No sign: what `write` makes, and nothing else.
-        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let number = number.parse().ok()?;
+        let number = Number::parse(number)?;
         match what {
             CHECK_OUT => Some(Saying::CheckOut(number)),
             OPERATION => Some(Saying::Operation(number)),
@@ -37,11 +33,45 @@ impl Saying {
 
     /// The Query's text.
     pub(crate) fn text(self) -> String {
-        match self {
-            Saying::CheckOut(number) => format!("{NAME} {CHECK_OUT} {number}"),
-            Saying::Operation(number) => format!("{NAME} {OPERATION} {number}"),
-            Saying::Return => String::new(),
+        let (what, number) = match self {
+            Saying::CheckOut(number) => (CHECK_OUT, number),
+            Saying::Operation(number) => (OPERATION, number),
+            Saying::Return => return String::new(),
+        };
+        [NAME, " ", what, " ", Number::new(number).as_str()].concat()
+    }
+}
+
+/// A number in sixteen hexadecimal digits: written and read with each check-out,
+/// so without the machinery of `format!`.
+pub(crate) struct Number([u8; 16]);
+
+impl Number {
+    pub(crate) fn new(number: u64) -> Number {
+        let mut digits = [0; 16];
+        for (n, digit) in digits.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (4 * n)) as usize & 15];
         }
+        Number(digits)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    fn parse(text: &str) -> Option<u64> {
+        let digits = text.as_bytes();
+        if digits.len() != 16 {
+            return None;
+        }
+        digits.iter().try_fold(0, |number, digit| {
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
+            Some(number << 4 | u64::from(value))
+        })
     }
 }
 
@@ -76,14 +106,16 @@ mod tests {
             "",
             "pgdeadline",
             "pgdeadline check out",
-            "pgdeadline check out x",
-            "pgdeadline check out +1",
-            "pgdeadline check out 18446744073709551616",
-            "pgdeadline check out 1; DROP TABLE t",
-            "pgdeadline check out 1 ",
-            "PGDEADLINE operation 1",
-            " pgdeadline operation 1",
-            "pgdeadline return 1",
+            "pgdeadline check out 1",
+            "pgdeadline check out 000000000000000X",
+            "pgdeadline check out 000000000000000A",
+            "pgdeadline check out +000000000000001",
+            "pgdeadline check out 00000000000000001",
+            "pgdeadline check out 0000000000000001; DROP TABLE t",
+            "pgdeadline check out 0000000000000001 ",
+            "PGDEADLINE operation 0000000000000001",
+            " pgdeadline operation 0000000000000001",
+            "pgdeadline return 0000000000000001",
         ] {
             assert_eq!(Saying::of(text.as_bytes()), None, "{text:?}");
         }

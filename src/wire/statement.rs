@@ -131,7 +131,10 @@ mod tests {
     fn texts_and_their_verbs() {
         for (text, verb) in [
             ("copy t to stdout", Verb::Copy),
-            ("pgdeadline operation 7", Verb::Said(Saying::Operation(7))),
+            (
+                "pgdeadline operation 0000000000000007",
+                Verb::Said(Saying::Operation(7)),
+            ),
             ("ROLLBACK", Verb::Rollback),
             (" rollback ; ", Verb::Rollback),
             ("Abort transaction", Verb::Rollback),

@@ -3,19 +3,18 @@
 //! The relay answers it itself, so nobody waits for a server. Its answer is
 //! one of four:
 //!
-//! 1. the number of rows that the binding expects: bound;
-//! 2. an error that pgdeadline has made: refused, with its reason;
+//! 1. an error that names the binding: bound. An error, since that is the least
+//!    that sqlx has to read, and nothing that it could take for anything else;
+//! 2. another error that pgdeadline has made: refused, with its reason;
 //! 3. the server's own "syntax error": no relay stands in between;
 //! 4. anything else: the answer to another statement. sqlx 0.9 miscounts
 //!    ReadyForQuery after a COPY that was abandoned, and would take each
 //!    answer for that of the statement after it.
 
-use std::future::poll_fn;
-
 use pgdeadline::Error;
 use pgdeadline::relay::Binding;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Either, Executor};
+use sqlx::{AssertSqlSafe, Connection};
 
 /// Tells the relay behind `connection` what is bound from here on.
 ///
@@ -26,20 +25,17 @@ pub(crate) async fn bind(
     connection: &mut PgConnection,
     binding: &Binding,
 ) -> Result<(), sqlx::Error> {
-    let statement = sqlx::raw_sql(AssertSqlSafe(binding.statement()));
-    // Polled as it is: `execute` would box it twice more.
-    let mut answer = connection.fetch_many(statement);
-    let mut rows = None;
-    while let Some(part) = poll_fn(|cx| answer.as_mut().poll_next(cx)).await {
-        match part {
-            Ok(Either::Left(result)) if rows.is_none() => rows = Some(result.rows_affected()),
-            Ok(_) => return Err(out_of_step()),
-            Err(error) => return Err(refused(error)),
-        }
-    }
-    match rows {
-        Some(rows) if rows == binding.expected_rows() => Ok(()),
-        _ => Err(out_of_step()),
+    let statement = AssertSqlSafe(binding.statement().into_owned());
+    // `begin` sends a statement and waits, without the streams that carry rows;
+    // of an error it leaves nothing behind but a ReadyForQuery to be read.
+    let answer = match connection.is_in_transaction() {
+        false => connection.begin_with(statement).await.map(drop),
+        true => sqlx::raw_sql(statement).execute(connection).await.map(drop),
+    };
+    match answer {
+        Err(sqlx::Error::Database(told)) if binding.is_answer(told.message()) => Ok(()),
+        Ok(()) | Err(sqlx::Error::BeginFailed) => Err(out_of_step()),
+        Err(error) => Err(refused(error)),
     }
 }
 
@@ -68,6 +64,7 @@ const BYPASSED: &str = "this connection did not come through pgdeadline, so no d
 mod tests {
     use super::*;
     use crate::testing::{self, Answer};
+    use pgdeadline::Context;
 
     async fn bound(answer: impl FnMut(&str) -> Answer + Send + 'static) -> Result<(), sqlx::Error> {
         let server = testing::serve(answer);
@@ -76,24 +73,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_expected_number_of_rows_says_that_it_is_bound() {
-        let expected = Binding::check_out(None);
-        let (statement, rows) = (expected.statement().to_owned(), expected.expected_rows());
-        let server = testing::serve(move |text| {
-            assert_eq!(text, statement);
-            Answer::Rows(rows)
+    async fn an_answer_that_names_the_binding_says_that_it_is_bound() {
+        let ctx = Context::background();
+        for expected in [Binding::check_out(None), Binding::operation(&ctx)] {
+            let statement = expected.statement();
+            let server = testing::serve(move |text| {
+                assert_eq!(text, statement);
+                Answer::as_relay(text)
+            });
+            bind(&mut server.connect().await, &expected).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_inside_a_transaction() {
+        let server = testing::serve(|text| match text {
+            "BEGIN" => Answer::Begin,
+            text => Answer::as_relay(text),
         });
-        bind(&mut server.connect().await, &expected).await.unwrap();
+        let mut connection = server.connect().await;
+        let mut transaction = connection.begin().await.unwrap();
+        let binding = Binding::operation(&Context::background());
+        bind(&mut transaction, &binding).await.unwrap();
+        sqlx::raw_sql("WORK")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
     async fn every_other_answer_says_that_sqlx_is_out_of_step() {
         for answer in [
-            Answer::Rows(u64::MAX),
             Answer::Complete("COPY 12345678"),
             Answer::Complete("ROLLBACK"),
             Answer::Nothing,
-            Answer::Twice("SELECT 1"),
         ] {
             let told = format!("{answer:?}");
             let error = bound(move |_| answer.clone()).await.unwrap_err();

@@ -78,10 +78,10 @@ type Log = Arc<Mutex<Vec<String>>>;
 pub(crate) enum Answer {
     /// CommandComplete, with this tag.
     Complete(&'static str),
-    /// CommandComplete of a SELECT.
-    Rows(u64),
-    /// Two of the first.
-    Twice(&'static str),
+    /// What a relay says to the binding of this number.
+    Bound(String),
+    /// CommandComplete of BEGIN, and then a ReadyForQuery inside a transaction.
+    Begin,
     /// Code and message.
     Error(&'static str, &'static str),
     Nothing,
@@ -89,11 +89,10 @@ pub(crate) enum Answer {
 
 impl Answer {
     /// As a relay answers what binds a context, of which the last word is the
-    /// number of rows that are expected; and everything else well.
+    /// number; and everything else well.
     pub(crate) fn as_relay(text: &str) -> Answer {
-        let last = text.rsplit(' ').next().and_then(|word| word.parse().ok());
-        match last {
-            Some(rows) if is_binding(text) => Answer::Rows(rows),
+        match text.rsplit_once(' ') {
+            Some((_, number)) if is_binding(text) => Answer::Bound(number.to_owned()),
             _ => Answer::Complete("SELECT 0"),
         }
     }
@@ -101,12 +100,12 @@ impl Answer {
     fn bytes(&self) -> Vec<u8> {
         match self {
             Answer::Complete(tag) => message(b'C', format!("{tag}\0").as_bytes()),
-            Answer::Rows(rows) => message(b'C', format!("SELECT {rows}\0").as_bytes()),
-            Answer::Twice(tag) => Answer::Complete(tag).bytes().repeat(2),
-            Answer::Error(code, text) => {
-                let fields = format!("SERROR\0VERROR\0C{code}\0M{text}\0\0");
-                message(b'E', fields.as_bytes())
+            Answer::Bound(number) => {
+                let told = format!("pgdeadline: bound {number}");
+                error("00000", &told)
             }
+            Answer::Begin => Answer::Complete("BEGIN").bytes(),
+            Answer::Error(code, text) => error(code, text),
             Answer::Nothing => Vec::new(),
         }
     }
@@ -177,7 +176,12 @@ async fn serve_one(
                     Some((binding, _)) if is_binding(&text) => note(binding),
                     _ => note(&text),
                 }
-                client.write_all(&answer(&text).bytes()).await?;
+                let answer = answer(&text);
+                client.write_all(&answer.bytes()).await?;
+                let ready_for_query = match answer {
+                    Answer::Begin => message(b'Z', b"T"),
+                    _ => ready_for_query.clone(),
+                };
                 client.write_all(&ready_for_query).await?;
             }
             b'S' => {
@@ -187,6 +191,11 @@ async fn serve_one(
             _ => return Ok(()),
         }
     }
+}
+
+fn error(code: &str, text: &str) -> Vec<u8> {
+    let fields = format!("SERROR\0VERROR\0C{code}\0M{text}\0\0");
+    message(b'E', fields.as_bytes())
 }
 
 async fn body(client: &mut UnixStream) -> io::Result<Vec<u8>> {
