@@ -34,12 +34,19 @@ impl Machine {
     /// possible? This is what every request costs (rule 12).
     fn is_ordinary(&self) -> bool {
         !self.draining
-            && !self.leases.released
+            && (!self.leases.released || self.is_returned())
             && !self.leases.any_ended()
             && self.inject.is_empty()
             && self.ledger.own().is_none()
             && self.ledger.client_status() == self.ledger.server_status()
             && !self.ledger.copies_in()
+    }
+
+    /// Has a client that says itself when it is done said so, with nothing left
+    /// to put in order? What it has not taken up yet is its own affair: behind
+    /// that stands the answer that it waits for.
+    fn is_returned(&self) -> bool {
+        self.listens && self.ledger.is_empty() && self.ledger.server_status() == Status::Idle
     }
 
     /// Work of an ended lease is in flight, and nobody else's: hold, cancel,
