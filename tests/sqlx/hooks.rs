@@ -4,54 +4,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures_util::future::BoxFuture;
 use pgdeadline::{Connector, Context};
 use pgdeadline_sqlx::Builder;
 use pgdeadline_tests::server::Server;
 use sqlx::Executor;
-use sqlx::pool::PoolConnectionMetadata as Meta;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgPool;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
 use super::{Bench, LATE, SHORT, asleep, asleep_on, found, in_time, of_size, options_of};
-
-/// What the builder has no methods for yet. Its own, once it has them, go
-/// before these; then this is to be removed.
-#[allow(dead_code)]
-trait HooksToCome: Sized {
-    fn after_connect<F>(self, _: F) -> Self
-    where
-        F: for<'c> Fn(&'c mut PgConnection, Meta) -> BoxFuture<'c, Result<(), sqlx::Error>>
-            + Send
-            + Sync
-            + 'static,
-    {
-        self
-    }
-
-    fn before_acquire<F>(self, _: F) -> Self
-    where
-        F: for<'c> Fn(&'c mut PgConnection, Meta) -> BoxFuture<'c, Result<bool, sqlx::Error>>
-            + Send
-            + Sync
-            + 'static,
-    {
-        self
-    }
-
-    fn after_release<F>(self, _: F) -> Self
-    where
-        F: for<'c> Fn(&'c mut PgConnection, Meta) -> BoxFuture<'c, Result<bool, sqlx::Error>>
-            + Send
-            + Sync
-            + 'static,
-    {
-        self
-    }
-}
-
-impl HooksToCome for Builder {}
 
 /// A pool of one, built with hooks.
 async fn bench(hooks: impl FnOnce(Builder) -> Builder) -> Bench {
