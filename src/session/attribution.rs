@@ -6,7 +6,9 @@
 //!
 //! 1. The request queue's waker is used once a registration, and registered by
 //!    each poll that leaves nothing unwritten. So of the requests out of one
-//!    poll only the first can have woken; all others are nobody's.
+//!    poll only the first can have woken; all others are nobody's. So `run` and
+//!    `scope` begin with a turn for the connection, if their thread has queued
+//!    something before ([`waker`](super::waker)): then theirs comes alone.
 //! 2. The queue is filled before it wakes. On several threads a poll can take
 //!    a request out before its caller has woken: then the wake is still to
 //!    come, and the verdict waits for it.

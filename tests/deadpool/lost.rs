@@ -6,7 +6,7 @@ use pgdeadline::Context;
 use pgdeadline_tests::leaks::Count;
 use tokio::time::timeout;
 
-use super::{LONG, SHORT, SLEEP, Shared, ended_in, pid};
+use super::{LONG, SHORT, SLEEP, Shared, count, ended_in, pid};
 
 const SIZE: usize = 4;
 
@@ -26,13 +26,7 @@ async fn all_pids(shared: &Shared) -> Vec<i32> {
 async fn a_pool_that_lost_all_its_connections_at_once_serves_its_full_size() {
     let shared = Shared::pool(SIZE).await;
     let before = all_pids(&shared).await;
-    let admin = shared.server.admin().await;
-    for pid in &before {
-        admin
-            .execute("SELECT pg_terminate_backend($1)", &[pid])
-            .await
-            .unwrap();
-    }
+    shared.terminate(&before).await;
     for pid in &before {
         shared.server.wait_gone(*pid, LONG).await;
     }
@@ -63,13 +57,7 @@ async fn all_connections_lost_in_the_middle_of_work_are_replaced() {
     for pid in &before {
         shared.server.wait_state(*pid, "active", LONG).await;
     }
-    let admin = shared.server.admin().await;
-    for pid in &before {
-        admin
-            .execute("SELECT pg_terminate_backend($1)", &[pid])
-            .await
-            .unwrap();
-    }
+    shared.terminate(&before).await;
     while let Some(worked) = working.join_next().await {
         let error = worked.unwrap().unwrap_err();
         assert!(
@@ -84,13 +72,7 @@ async fn all_connections_lost_in_the_middle_of_work_are_replaced() {
 #[tokio::test]
 async fn a_client_returned_inside_a_transaction_is_rolled_back() {
     let shared = Shared::pool(1).await;
-    let admin = shared.server.admin().await;
-    let table = format!("left_open_{}", std::process::id());
-    admin
-        .batch_execute(&format!("CREATE TABLE {table} (n int)"))
-        .await
-        .unwrap();
-
+    let table = shared.table().await;
     let client = shared.pool.get().await.unwrap();
     let before = pid(&client).await;
     let insert = format!("BEGIN; INSERT INTO {table} VALUES (1)");
@@ -99,28 +81,13 @@ async fn a_client_returned_inside_a_transaction_is_rolled_back() {
 
     let client = shared.pool.get().await.unwrap();
     assert_eq!(pid(&client).await, before);
-    let count = format!("SELECT count(*) FROM {table}");
-    assert_eq!(
-        client
-            .query_one(&count, &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0),
-        0
-    );
+    assert_eq!(count(&client, &table).await, 0);
     client
         .batch_execute(&format!("INSERT INTO {table} VALUES (2)"))
         .await
         .unwrap();
     drop(client);
-    assert_eq!(
-        admin.query_one(&count, &[]).await.unwrap().get::<_, i64>(0),
-        1
-    );
-    admin
-        .batch_execute(&format!("DROP TABLE {table}"))
-        .await
-        .unwrap();
+    assert_eq!(count(&shared.server.admin().await, &table).await, 1);
 }
 
 #[tokio::test]

@@ -84,6 +84,30 @@ impl Shared {
         let backends = self.server.backends(&self.name).await;
         backends.into_iter().map(|backend| backend.pid).collect()
     }
+
+    /// A table that this test alone has; its name.
+    async fn table(&self) -> String {
+        let table = self.name.replace('-', "_");
+        let create = format!("CREATE TABLE {table} (n int)");
+        let admin = self.server.admin().await;
+        admin.batch_execute(&create).await.unwrap();
+        table
+    }
+
+    /// Ends these backends from the server's side.
+    async fn terminate(&self, pids: &[i32]) {
+        let admin = self.server.admin().await;
+        for pid in pids {
+            let terminate = "SELECT pg_terminate_backend($1)";
+            admin.execute(terminate, &[pid]).await.unwrap();
+        }
+    }
+}
+
+/// How many rows a table has, as this client sees it.
+async fn count(client: &tokio_postgres::Client, table: &str) -> i64 {
+    let count = format!("SELECT count(*) FROM {table}");
+    client.query_one(&count, &[]).await.unwrap().get(0)
 }
 
 async fn pid(client: &Client) -> i32 {

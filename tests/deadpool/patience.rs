@@ -8,8 +8,7 @@ use pgdeadline::Context;
 use pgdeadline_tests::scripted::{Backend, Cancel, Expect, Net, message};
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
-use tracing_subscriber::layer::{self, Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::layer::{self, Layer};
 
 use super::scripted_pool;
 
@@ -216,9 +215,7 @@ async fn what_the_pool_closes_is_told_as_retired_by_it() {
     let net = Net::new();
     let (pool, _draining) = draining(&net, 2).await;
     let told = Told::default();
-    let _listening = tracing_subscriber::registry()
-        .with(told.clone())
-        .set_default();
+    let _listening = pgdeadline_tests::listen(told.clone());
 
     // The first is refused; the second is dropped while it is waited for.
     let waiting = tokio::time::timeout(Duration::from_millis(80), pool.get());

@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use pgdeadline::Context;
 use pgdeadline_deadpool::Error;
 
-use super::{LONG, SHORT, SLEEP, Shared, ended_in, found, pid};
+use super::{LONG, SHORT, SLEEP, Shared, count, ended_in, found, pid};
 
 #[tokio::test]
 async fn statements_stay_prepared_over_check_outs_and_ends() {
@@ -68,12 +68,7 @@ async fn transactions_commit_roll_back_and_nest() {
 #[tokio::test]
 async fn a_transaction_whose_context_ends_stores_nothing() {
     let shared = Shared::pool(1).await;
-    let admin = shared.server.admin().await;
-    let table = format!("ended_inside_{}", std::process::id());
-    admin
-        .batch_execute(&format!("CREATE TABLE {table} (n int)"))
-        .await
-        .unwrap();
+    let table = shared.table().await;
     let ctx = Context::background().with_timeout(SHORT);
     let ended = ctx.try_run(async {
         let mut client = shared.pool.get().await.unwrap();
@@ -85,20 +80,7 @@ async fn a_transaction_whose_context_ends_stores_nothing() {
     });
     assert!(found(&ended.await.unwrap_err()).is_deadline());
     let client = shared.pool.get().await.unwrap();
-    let count = format!("SELECT count(*) FROM {table}");
-    assert_eq!(
-        client
-            .query_one(&count, &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0),
-        0
-    );
-    drop(client);
-    admin
-        .batch_execute(&format!("DROP TABLE {table}"))
-        .await
-        .unwrap();
+    assert_eq!(count(&client, &table).await, 0);
 }
 
 #[tokio::test]

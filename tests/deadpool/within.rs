@@ -145,11 +145,7 @@ async fn on_a_lost_connection_it_says_what_the_client_says() {
     let shared = Shared::pool(1).await;
     let mut client = shared.pool.get().await.unwrap();
     let pid = pid(&client).await;
-    let admin = shared.server.admin().await;
-    admin
-        .execute("SELECT pg_terminate_backend($1)", &[&pid])
-        .await
-        .unwrap();
+    shared.terminate(&[pid]).await;
     pgdeadline_tests::eventually(LONG, "the client knows", async || {
         client.is_closed().then_some(())
     })

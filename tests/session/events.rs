@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use pgdeadline_tests::listen;
 use pgdeadline_tests::scripted::Expect;
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span::Attributes;
 use tracing::{Event, Id, Subscriber};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::stage::*;
@@ -71,8 +72,7 @@ impl Visit for Words {
 #[tokio::test(start_paused = true)]
 async fn an_end_is_told_step_by_step() {
     let told = Told::default();
-    let subscriber = tracing_subscriber::registry().with(told.clone());
-    let _default = tracing::subscriber::set_default(subscriber);
+    let _listening = listen(told.clone());
 
     let Stage {
         net,

@@ -141,9 +141,7 @@ async fn a_reset_while_ended_work_drains_closes_the_session() {
         connection,
         ..
     } = Stage::new().await;
-    let ctx = deadline(200);
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    ended_at_200(&client, &mut backend).await;
     let cancel = net.cancel().await;
     backend.reset();
     session.closed().await;

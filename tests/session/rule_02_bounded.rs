@@ -5,17 +5,6 @@ use tokio::time::Instant;
 
 use crate::stage::*;
 
-/// Ends a query at 200 ms, and gives what stands there then.
-async fn ended_at_200(stage: Stage) -> (Instant, Stage) {
-    let mut stage = stage;
-    let (began, ctx) = (Instant::now(), deadline(200));
-    let run = ctx.run(stage.client.batch_execute(SLEEP));
-    assert!(end_of(run.await).is_deadline());
-    assert_at(began, 200);
-    stage.backend.expect(Expect::query(SLEEP)).await;
-    (began, stage)
-}
-
 /// The session is retired at the end of the grace, neither earlier nor later.
 async fn retired_at_the_grace(began: Instant, mut stage: Stage) {
     stage.backend.expect_silence(ms(1995)).await;
@@ -28,22 +17,24 @@ async fn retired_at_the_grace(began: Instant, mut stage: Stage) {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_withholds_its_answer_is_left_at_the_grace() {
-    let (began, stage) = ended_at_200(Stage::new().await).await;
+    let mut stage = Stage::new().await;
+    let began = ended_at_200(&stage.client, &mut stage.backend).await;
     answer_cancels(&stage.net);
     retired_at_the_grace(began, stage).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_finds_a_black_hole_is_left_at_the_grace() {
-    let stage = Stage::new().await;
+    let mut stage = Stage::new().await;
     stage.net.all_dials(DialOutcome::BlackHole);
-    let (began, stage) = ended_at_200(stage).await;
+    let began = ended_at_200(&stage.client, &mut stage.backend).await;
     retired_at_the_grace(began, stage).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_whose_eof_never_comes_is_left_at_the_grace() {
-    let (began, mut stage) = ended_at_200(Stage::new().await).await;
+    let mut stage = Stage::new().await;
+    let began = ended_at_200(&stage.client, &mut stage.backend).await;
     let _held = stage.net.cancel().await;
     stage.backend.send(canceled(b'I')).await;
     retired_at_the_grace(began, stage).await;
@@ -51,9 +42,9 @@ async fn a_cancel_whose_eof_never_comes_is_left_at_the_grace() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_that_is_accepted_and_never_read_is_left_at_the_grace() {
-    let stage = Stage::new().await;
+    let mut stage = Stage::new().await;
     stage.net.all_dials(DialOutcome::Unread);
-    let (began, mut stage) = ended_at_200(stage).await;
+    let began = ended_at_200(&stage.client, &mut stage.backend).await;
     let _unread = stage.net.unread_connection().await;
     stage.backend.send(canceled(b'I')).await;
     retired_at_the_grace(began, stage).await;
@@ -63,8 +54,7 @@ async fn a_cancel_that_is_accepted_and_never_read_is_left_at_the_grace() {
 async fn a_clean_up_that_is_never_answered_is_left_at_the_grace() {
     let mut stage = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    stage.session.check_in();
-    stage.session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&stage.session, &ctx).await;
     begin(&stage.client, &mut stage.backend).await;
     stage.client.batch_execute(SLEEP).await.unwrap_err();
     stage.session.check_in();
@@ -79,8 +69,7 @@ async fn a_clean_up_that_is_never_answered_is_left_at_the_grace() {
 async fn the_budget_is_one_for_cancel_and_clean_up() {
     let mut stage = Stage::new().await;
     let (began, ctx) = (Instant::now(), deadline(200));
-    stage.session.check_in();
-    stage.session.check_out(Some(&ctx)).await.unwrap();
+    check_out(&stage.session, &ctx).await;
     begin(&stage.client, &mut stage.backend).await;
     stage.client.batch_execute(SLEEP).await.unwrap_err();
     stage.session.check_in();
@@ -97,7 +86,8 @@ async fn the_budget_is_one_for_cancel_and_clean_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_clean_in_time_is_not_retired_later() {
-    let (_, mut stage) = ended_at_200(Stage::new().await).await;
+    let mut stage = Stage::new().await;
+    ended_at_200(&stage.client, &mut stage.backend).await;
     stage.net.cancel().await.close();
     stage.backend.expect_silence(ms(1990)).await;
     // Lost signals in between are told under rule 5.
@@ -112,8 +102,8 @@ async fn a_session_that_is_clean_in_time_is_not_retired_later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_grace_of_ones_own_counts() {
-    let stage = Stage::on(Net::new(), |builder| builder.grace(ms(300))).await;
-    let (began, mut stage) = ended_at_200(stage).await;
+    let mut stage = Stage::on(Net::new(), |builder| builder.grace(ms(300))).await;
+    let began = ended_at_200(&stage.client, &mut stage.backend).await;
     answer_cancels(&stage.net);
     stage.backend.expect_silence(ms(295)).await;
     assert!(!stage.backend.wait_close().await);

@@ -13,9 +13,7 @@ async fn no_byte_of_a_later_request_goes_out_until_drained_and_the_attempt_over(
         mut backend,
         ..
     } = Stage::new().await;
-    let ctx = deadline(200);
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    ended_at_200(&client, &mut backend).await;
     let (next, ()) = tokio::join!(client.simple_query("SELECT 'later'"), async {
         let cancel = net.cancel().await;
         backend.expect_silence(ms(300)).await;
@@ -37,9 +35,7 @@ async fn after_eof_a_later_request_still_waits_for_the_drain() {
         mut backend,
         ..
     } = Stage::new().await;
-    let ctx = deadline(200);
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    ended_at_200(&client, &mut backend).await;
     let (next, ()) = tokio::join!(client.simple_query("SELECT 'later'"), async {
         net.cancel().await.close();
         backend.expect_silence(ms(40)).await;
@@ -87,9 +83,7 @@ async fn a_cancel_that_connects_too_late_does_not_find_the_next_query() {
         ..
     } = Stage::on(net.clone(), |builder| builder.dial(dial.clone())).await;
     dial.takes(50);
-    let ctx = deadline(200);
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    ended_at_200(&client, &mut backend).await;
     backend.send(rows(1)).await;
     // In flight while the dial connects, and innocent.
     let (next, ()) = tokio::join!(client.simple_query("SELECT 'later'"), async {

@@ -3,18 +3,11 @@
 
 use futures_util::TryStreamExt;
 use pgdeadline::{Context, EofProof, Refusal};
-use pgdeadline_tests::scripted::{Backend, Expect, Net, message};
+use pgdeadline_tests::scripted::{Expect, Net, message};
 use tokio::time::{Instant, sleep};
-use tokio_postgres::{Client, NoTls, SimpleQueryStream};
+use tokio_postgres::{NoTls, SimpleQueryStream};
 
 use crate::stage::*;
-
-/// Ends a query at 200 ms.
-async fn ended_at_200(client: &Client, backend: &mut Backend) {
-    let ctx = deadline(200);
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
-}
 
 #[tokio::test(start_paused = true)]
 async fn cancelled_and_ready_is_no_proof_before_the_eof() {

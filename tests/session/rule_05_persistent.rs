@@ -13,9 +13,7 @@ async fn a_lost_signal_is_sent_again_with_back_off_until_the_grace() {
         mut backend,
         ..
     } = Stage::new().await;
-    let (began, ctx) = (Instant::now(), deadline(200));
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    let began = ended_at_200(&client, &mut backend).await;
     // 50, 100, 200, then 500 ms after each EOF.
     for at in [200, 250, 350, 550, 1050, 1550, 2050] {
         let cancel = net.cancel().await;
@@ -35,9 +33,7 @@ async fn it_is_not_sent_again_once_the_work_is_done() {
         mut backend,
         ..
     } = Stage::new().await;
-    let (began, ctx) = (Instant::now(), deadline(200));
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    let began = ended_at_200(&client, &mut backend).await;
     net.cancel().await.close();
     net.cancel().await.close();
     assert_at(began, 250);
@@ -56,9 +52,7 @@ async fn the_pause_is_counted_from_the_attempts_end() {
         mut backend,
         ..
     } = Stage::new().await;
-    let (began, ctx) = (Instant::now(), deadline(200));
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    let began = ended_at_200(&client, &mut backend).await;
     let first = net.cancel().await;
     // Attempts never overlap: while one has no EOF there is no other.
     sleep(ms(400)).await;
@@ -78,9 +72,7 @@ async fn a_dial_that_is_refused_is_tried_again() {
         ..
     } = Stage::new().await;
     net.next_dials([DialOutcome::Refuse, DialOutcome::Refuse]);
-    let (began, ctx) = (Instant::now(), deadline(200));
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    let began = ended_at_200(&client, &mut backend).await;
     let cancel = net.cancel().await;
     assert_at(began, 350);
     backend.send(canceled(b'I')).await;

@@ -52,9 +52,7 @@ async fn a_connection_dropped_while_its_work_drains_sends_a_cancel() {
         mut backend,
         ..
     } = Stage::new().await;
-    let ctx = deadline(200);
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    ended_at_200(&client, &mut backend).await;
     net.cancel().await.close();
     // That signal was lost; the next would have gone out 50 ms later.
     connection.abort();
@@ -73,9 +71,7 @@ async fn a_session_retired_with_work_in_flight_sends_a_last_cancel() {
         session,
         ..
     } = Stage::with(|builder| builder.grace(ms(40))).await;
-    let (began, ctx) = (Instant::now(), deadline(200));
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    let began = ended_at_200(&client, &mut backend).await;
     net.cancel().await.close();
     session.closed().await;
     assert_at(began, 240);

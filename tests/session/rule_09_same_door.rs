@@ -6,7 +6,6 @@ use pgdeadline::dial::Address;
 use pgdeadline::{Connector, Context, EofProof, MakeRustls};
 use pgdeadline_tests::scripted::{DialOutcome, Expect, Net};
 use pgdeadline_tests::server::Certificates;
-use tokio::time::Instant;
 
 use crate::stage::*;
 
@@ -91,9 +90,7 @@ async fn a_cancel_whose_tls_stalls_is_bounded_by_the_grace() {
         ..
     } = encrypted(&Certificates::generate()).await;
     net.all_dials(DialOutcome::Unread);
-    let (began, ctx) = (Instant::now(), deadline(200));
-    end_of(ctx.run(client.batch_execute(SLEEP)).await);
-    backend.expect(Expect::query(SLEEP)).await;
+    let began = ended_at_200(&client, &mut backend).await;
     let _stalled = net.unread_connection().await;
     assert!(!backend.wait_close().await);
     assert_at(began, 2200);

@@ -5,6 +5,7 @@ use futures_util::SinkExt;
 use pgdeadline::Context;
 use pgdeadline_tests::scripted::{Backend, Expect, Frontend, Message, Net, message};
 use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
 
 use crate::stage::*;
 
@@ -69,6 +70,15 @@ async fn fences_if_need_be_and_closes(backend: &mut Backend) {
     backend
         .send([message::close_complete(), message::ready_for_query(b'I')])
         .await;
+}
+
+/// A COPY that only its context ends.
+async fn copies_in_for_ever(client: &Client) -> Result<(), tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>(COPY_IN).await?;
+    let mut sink = std::pin::pin!(sink);
+    loop {
+        sink.send(Bytes::from(vec![b'x'; 10_000])).await?;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,15 +222,7 @@ async fn a_copy_whose_server_stops_reading_is_left_at_the_grace() {
     answer_cancels(&net);
     let (began, ctx) = (Instant::now(), deadline(200));
     let (ended, ()) = tokio::join!(
-        ctx.run(async {
-            let sink = client.copy_in::<_, Bytes>(COPY_IN).await?;
-            let mut sink = std::pin::pin!(sink);
-            loop {
-                sink.send(Bytes::from(vec![b'x'; 10_000])).await?;
-            }
-            #[allow(unreachable_code)]
-            Ok::<(), tokio_postgres::Error>(())
-        }),
+        ctx.run(copies_in_for_ever(&client)),
         opens_copy_in(&mut backend),
     );
     assert_at(began, 200);
@@ -243,15 +245,7 @@ async fn a_copy_whose_server_reads_on_after_the_end_ends_in_order() {
     let cancels = answer_cancels(&net);
     let ctx = deadline(200);
     let (ended, ()) = tokio::join!(
-        ctx.run(async {
-            let sink = client.copy_in::<_, Bytes>(COPY_IN).await?;
-            let mut sink = std::pin::pin!(sink);
-            loop {
-                sink.send(Bytes::from(vec![b'x'; 10_000])).await?;
-            }
-            #[allow(unreachable_code)]
-            Ok::<(), tokio_postgres::Error>(())
-        }),
+        ctx.run(copies_in_for_ever(&client)),
         opens_copy_in(&mut backend),
     );
     assert!(end_of(ended).is_deadline());

@@ -217,6 +217,17 @@ pub(crate) async fn is_made_to_cancel(
     backend.send(answer).await;
 }
 
+/// A statement that its context ends after 200 ms, with the server at work on
+/// it: when that began.
+pub(crate) async fn ended_at_200(client: &Client, backend: &mut Backend) -> Instant {
+    let (began, ctx) = (Instant::now(), deadline(200));
+    let error = end_of(ctx.run(client.batch_execute(SLEEP)).await);
+    assert!(error.is_deadline(), "{error}");
+    assert_at(began, 200);
+    backend.expect(Expect::query(SLEEP)).await;
+    began
+}
+
 /// The session is checked in, and out again under this context.
 pub(crate) async fn check_out(session: &Session, ctx: &Context) {
     session.check_in();

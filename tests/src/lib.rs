@@ -7,6 +7,7 @@
 //! | [`proxy`] | a proxy before a real server, that holds answers up and loses cancels |
 //! | [`black_hole`] | an address that neither accepts nor refuses |
 //! | [`leaks`] | counts of what an operation could leave behind |
+//! | [`listen`](mod@listen) | what `tracing` tells in one test |
 //! | [`eventually`](mod@eventually) | waiting, with a bound, until something is so |
 //!
 //! How tests are written here:
@@ -22,11 +23,13 @@
 pub mod black_hole;
 pub mod eventually;
 pub mod leaks;
+pub mod listen;
 pub mod proxy;
 pub mod scripted;
 pub mod server;
 
 pub use eventually::eventually;
+pub use listen::listen;
 
 /// The README's examples compile.
 #[cfg(doctest)]
