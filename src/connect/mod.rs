@@ -5,7 +5,8 @@
 //! shares the time, [`resolve`] looks names up, [`race`] picks an address,
 //! [`dial`] and [`socket`] open it, [`tls`] negotiates, [`startup`]
 //! authenticates. [`attempt`] walks through them, [`journal`] notes how far it
-//! came, [`avoided`] which hosts were of the wrong kind; [`peer`] is the way back to where a session is connected.
+//! came, [`avoided`] which hosts were of the wrong kind; [`relayed`] walks with
+//! a client that says the start-up message itself; [`peer`] is the way back to where a session is connected.
 //!
 //! Rules kept here (numbers are the design's):
 //!
@@ -31,6 +32,7 @@ mod journal;
 mod peer;
 mod provider;
 mod race;
+mod relayed;
 mod resolve;
 mod socket;
 mod startup;
@@ -51,10 +53,11 @@ use self::avoided::Avoided;
 pub use self::builder::ConnectorBuilder;
 use self::dial::{Dial, Socket};
 use self::failure::Failure;
-use self::hosts::{Host, from_now};
+use self::hosts::from_now;
 use self::journal::Journal;
 pub(crate) use self::peer::Peer;
 use self::provider::Source;
+pub(crate) use self::relayed::{Begun, Refused};
 use self::tls::EraseTls;
 pub(crate) use self::transport::Transport;
 use crate::context::Context;
@@ -95,14 +98,6 @@ pub type Stream = DeadlineStream<Socket>;
 #[derive(Clone)]
 pub struct Connector {
     inner: Arc<Inner>,
-}
-
-/// A transport on which nothing was said yet.
-pub(crate) struct Established {
-    pub(crate) transport: Transport,
-    pub(crate) peer: Peer,
-    /// Which host of the configuration it leads to.
-    pub(crate) host: String,
 }
 
 struct Inner {
@@ -298,46 +293,6 @@ impl Connector {
         attempt
             .run(&|_, transport, peer| startup::start_up(self, config, transport, peer))
             .await
-    }
-
-    /// A transport to the first host that gives one, by the connector's own
-    /// bound: for a client that says the start-up message itself.
-    ///
-    /// # Errors
-    /// As [`connect`](Connector::connect).
-    ///
-    /// # Cancel safety
-    /// Dropping it closes what it has opened.
-    pub(crate) async fn establish(&self) -> Result<Established, Error> {
-        let Source::Fixed(config) = &self.inner.source else {
-            return Err(Error::config(
-                "a client that authenticates by itself can't use a connector with a \
-                 credentials provider: give it a connector with a fixed configuration",
-            ));
-        };
-        let background = Context::background();
-        let journal = Journal::new(&background);
-        let (begun, deadline) = (Instant::now(), self.deadline(&background));
-        let attempt = Attempt {
-            connector: self,
-            config,
-            journal: &journal,
-            deadline,
-        };
-        let establish = |host: &Host, transport, peer| {
-            std::future::ready(Ok(Established {
-                transport,
-                peer,
-                host: host.to_string(),
-            }))
-        };
-        match timeout_at(deadline, attempt.run(&establish)).await {
-            Ok(result) => result,
-            Err(_) => {
-                journal.failed(Failure::timed_out(journal.phase(), begun.elapsed()));
-                Err(journal.all_failed())
-            }
-        }
     }
 
     fn deadline(&self, ctx: &Context) -> Instant {

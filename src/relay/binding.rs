@@ -71,7 +71,7 @@ impl Binding {
         }
     }
 
-    /// Is this the message of the answer to this statement?
+    /// Is this the message of the answer to this check-out's statement?
     ///
     /// The answer is an ErrorResponse, of SQLSTATE 00000 (*successful
     /// completion*): the least that a client reads, and nothing that it could
@@ -79,6 +79,15 @@ impl Binding {
     /// client is out of step, and is to be closed.
     pub fn is_answer(&self, message: &str) -> bool {
         message.strip_prefix(message::BOUND) == Some(Number::new(self.number()).as_str())
+    }
+
+    /// The number of rows that the answer to this operation's statement tells.
+    ///
+    /// That is no error, since the caller may be gone before it comes, and an
+    /// error would be taken for that of the statement after it. Any other number
+    /// is the answer to something else.
+    pub fn expected_rows(&self) -> u64 {
+        self.number()
     }
 
     /// The hold of an [operation](Binding::operation) whose statement was
@@ -120,16 +129,13 @@ pub(super) fn find(number: u64) -> Option<Option<Context>> {
 const NONE: u64 = 0;
 const CHECK_OUT_NONE: &str = "pgdeadline check out 0000000000000000";
 
-/// Hands over the hold of an operation. Where nobody waits for it any more, it is
-/// over.
-pub(super) fn hand_over(number: u64, operation: Operation) {
-    let mut table = table();
-    let refused = match table.entry(number) {
+/// Hands over the hold of an operation. Where nobody waits for it any more it is
+/// given back.
+pub(super) fn hand_over(number: u64, operation: Operation) -> Option<Operation> {
+    match table().entry(number) {
         Some(entry) => entry.operation.replace(operation),
         None => Some(operation),
-    };
-    drop(table);
-    drop(refused);
+    }
 }
 
 /// Few are ever there at once, each for one round trip inside the process: it

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::socket::ClientSocket;
+
 /// A buffer of a fixed size.
 pub(super) struct Buffer {
     bytes: Box<[u8]>,
@@ -71,6 +73,14 @@ impl Buffer {
         let len = room.filled().len();
         self.to += len;
         Poll::Ready(Ok(len))
+    }
+
+    /// Reads what is there at this moment.
+    pub(super) fn read_now_from(&mut self, socket: &mut impl ClientSocket) -> io::Result<usize> {
+        self.make_room();
+        let len = socket.read_now(&mut self.bytes[self.to..])?;
+        self.to += len;
+        Ok(len)
     }
 
     /// Reads from a stream.

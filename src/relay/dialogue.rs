@@ -58,8 +58,8 @@ pub(super) enum Lost {
     Server(io::Error),
 }
 
-/// Passes messages in both directions until the server is ready. What it says
-/// then, its ReadyForQuery, is kept back.
+/// Passes messages in both directions until the server is ready, beginning with
+/// what it has said already. What it says then, its ReadyForQuery, is kept back.
 ///
 /// # Errors
 /// One of the two has closed; the server mostly after an error that has been
@@ -67,31 +67,39 @@ pub(super) enum Lost {
 pub(super) async fn authenticate(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     server: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    mut said: Vec<u8>,
 ) -> Result<(), Lost> {
-    let mut framer = Framer::default();
     let (mut from_client, mut from_server) = ([0; CHUNK], [0; CHUNK]);
     loop {
+        // Whole messages only: behind half of one the client could be told
+        // nothing of ours.
+        let mut whole = 0;
+        let mut bytes = said.as_slice();
+        let mut framer = Framer::default();
+        while let Some(piece) = framer.next(&mut bytes).map_err(invalid)? {
+            match (piece.ends, piece.tag) {
+                (false, _) if said.len() > MAX_MESSAGE => return Err(too_long()),
+                (false, _) => break,
+                (true, b'Z') => {
+                    let pass = client.write_all(&said[..whole]).await;
+                    pass.map_err(|_| Lost::Client)?;
+                    return client.flush().await.map_err(|_| Lost::Client);
+                }
+                (true, _) => whole += piece.raw.len(),
+            }
+        }
+        let pass = client.write_all(&said[..whole]).await;
+        pass.map_err(|_| Lost::Client)?;
+        client.flush().await.map_err(|_| Lost::Client)?;
+        said.drain(..whole);
         match either(client, &mut from_client, server, &mut from_server).await? {
+            Side::Server(len) => said.extend_from_slice(&from_server[..len]),
             Side::Client(len) => {
                 let pass = async {
                     server.write_all(&from_client[..len]).await?;
                     server.flush().await
                 };
                 pass.await.map_err(Lost::Server)?;
-            }
-            Side::Server(len) => {
-                let mut bytes = &from_server[..len];
-                while let Some(piece) = framer.next(&mut bytes).map_err(invalid)? {
-                    if piece.tag != b'Z' {
-                        client
-                            .write_all(piece.raw)
-                            .await
-                            .map_err(|_| Lost::Client)?;
-                    } else if piece.ends {
-                        return client.flush().await.map_err(|_| Lost::Client);
-                    }
-                }
-                client.flush().await.map_err(|_| Lost::Client)?;
             }
         }
     }
@@ -172,6 +180,11 @@ async fn either(
     .await
 }
 
+fn too_long() -> Lost {
+    let text = format!("a message of the start-up is longer than {MAX_MESSAGE} bytes");
+    Lost::Server(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
 fn invalid(malformed: Malformed) -> Lost {
     Lost::Server(io::Error::new(
         io::ErrorKind::InvalidData,
@@ -184,4 +197,6 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
 /// The server's own bound, `MAX_STARTUP_PACKET_LENGTH` in its pqcomm.h.
 const MAX_START_UP: usize = 10_000;
+/// libpq's bound of a message during start-up.
+const MAX_MESSAGE: usize = 30_000;
 const CHUNK: usize = 1024;

@@ -39,6 +39,7 @@ mod binding;
 mod buffer;
 mod dialogue;
 mod pump;
+mod socket;
 mod startup;
 
 use std::fmt;
@@ -46,9 +47,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{self, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 pub use self::binding::Binding;
+pub use self::socket::ClientSocket;
 use self::startup::Stop;
 use crate::connect::Connector;
 use crate::error::Error;
@@ -81,10 +81,7 @@ impl Connector {
     /// }
     /// # }
     /// ```
-    pub fn relay<S>(&self, client: S) -> Relay
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub fn relay(&self, client: impl ClientSocket) -> Relay {
         let connector = self.clone();
         Relay(Box::pin(async move {
             match startup::start_up(&connector, client).await {

@@ -9,18 +9,18 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::binding;
 use super::buffer::Buffer;
+use super::socket::ClientSocket;
 use crate::error::{Error, response_texts};
 use crate::session::core::Core;
 use crate::session::driver::Client;
-use crate::session::{Session, Shared};
+use crate::session::{Operation, Session, Shared};
 use crate::wire::message;
 use crate::wire::saying::Saying;
 
@@ -51,7 +51,36 @@ impl<S> Pump<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Client for Pump<S> {
+/// The same, where others than its task may look at what the client has said: who
+/// notices an end has to know what was asked before it.
+pub(super) struct Relayed<S>(Arc<Mutex<Pump<S>>>);
+
+impl<S: ClientSocket> Relayed<S> {
+    pub(super) fn new(client: S, shared: &Shared) -> Relayed<S> {
+        let pump = Arc::new(Mutex::new(Pump::new(client)));
+        let weak = Arc::downgrade(&pump);
+        shared.set_look(move |shared| match weak.upgrade() {
+            Some(pump) => look(&pump, shared),
+            None => true,
+        });
+        Relayed(pump)
+    }
+}
+
+/// Looks at what the client has said, unless the pump's own task does just now:
+/// in this very thread it may be waiting for that.
+fn look<S: ClientSocket>(pump: &Mutex<Pump<S>>, shared: &Shared) -> bool {
+    for _ in 0..PATIENCE {
+        match pump.try_lock() {
+            Ok(mut pump) => return pump.look(&mut shared.lock()),
+            Err(TryLockError::Poisoned(_)) => return false,
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+    false
+}
+
+impl<S: ClientSocket> Client for Relayed<S> {
     type Message = Infallible;
 
     fn poll(
@@ -59,6 +88,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Pump<S> {
         shared: &Arc<Shared>,
         cx: &Context<'_>,
         now: Instant,
+    ) -> Poll<Option<Result<Infallible, Error>>> {
+        let mut refused = None;
+        let poll = self.0.lock().unwrap_or_else(PoisonError::into_inner).poll(
+            shared,
+            cx,
+            now,
+            &mut refused,
+        );
+        // Its drop looks at what the client has said.
+        drop(refused);
+        poll
+    }
+}
+
+impl<S: ClientSocket> Pump<S> {
+    /// Takes in what the client has said, and says whether that is all.
+    fn look(&mut self, core: &mut Core) -> bool {
+        let Some(task) = core.task.clone() else {
+            return false;
+        };
+        while !self.left && !self.down.is_full() {
+            match self.down.read_now_from(&mut self.client) {
+                Ok(1..) => {}
+                // That the client has left is for the task to notice.
+                Ok(0) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let all = core.take_in(self.down.bytes(), Instant::now()).is_ok();
+                    task.wake();
+                    return all;
+                }
+                Err(_) => break,
+            }
+        }
+        false
+    }
+}
+
+impl<S: ClientSocket> Pump<S> {
+    fn poll(
+        &mut self,
+        shared: &Arc<Shared>,
+        cx: &Context<'_>,
+        now: Instant,
+        refused: &mut Option<Operation>,
     ) -> Poll<Option<Result<Infallible, Error>>> {
         let cx = &mut Context::from_waker(cx.waker());
         let mut core = shared.lock();
@@ -79,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Pump<S> {
             core.machine.handle_polled(mark, now);
             if let Some(saying) = core.machine.due_saying() {
                 drop(core);
-                answer(shared, saying, now);
+                *refused = answer(shared, saying, now).or(refused.take());
                 core = shared.lock();
                 continue;
             }
@@ -109,7 +182,7 @@ enum End {
     Half,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
+impl<S: ClientSocket> Pump<S> {
     /// From the client to the session, until one of them tells to wait.
     fn poll_down(
         &mut self,
@@ -260,8 +333,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
     }
 }
 
-/// Does what the client has said to the session, and answers it.
-fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) {
+/// Does what the client has said to the session, and answers it. Gives back an
+/// operation that nobody waits for any more.
+fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) -> Option<Operation> {
     let context = match saying {
         Saying::CheckOut(number) | Saying::Operation(number) => binding::find(number),
         Saying::Return => Some(None),
@@ -273,7 +347,7 @@ fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) {
     let session = Session(Arc::clone(shared));
     let mut core = shared.lock();
     if core.machine.due_saying() != Some(saying) {
-        return;
+        return None;
     }
     let mut operation = None;
     let done = match (saying, context) {
@@ -298,7 +372,10 @@ fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) {
     core.say(|up| {
         match done {
             Ok(None) => {}
+            Ok(Some(number)) if operation.is_some() => message::command_complete(up, number),
             Ok(Some(number)) => message::bound(up, number),
+            // Whoever asked for it is gone: an error would be the next one's.
+            Err(None) if matches!(saying, Saying::Operation(_)) => {}
             Err(None) => message::error_response(up, message::INVALID_NAME, UNKNOWN, None),
             Err(Some(error)) => {
                 let (text, detail) = response_texts(&error);
@@ -309,9 +386,8 @@ fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) {
     });
     core.machine.answered(now);
     drop(core);
-    if let Some((number, lease)) = operation {
-        binding::hand_over(number, session.operation_of(lease));
-    }
+    let (number, lease) = operation?;
+    binding::hand_over(number, session.operation_of(lease))
 }
 
 const UNKNOWN: &str = "pgdeadline: this binding is gone, or was made by another process";
@@ -320,5 +396,7 @@ const UNKNOWN: &str = "pgdeadline: this binding is gone, or was made by another 
 const DOWN: usize = 8 * 1024;
 /// Room for what it is told: the more, the fewer system calls a row.
 const UP: usize = 16 * 1024;
+/// How often who wants to look tries, while the pump's task does.
+const PATIENCE: usize = 64;
 /// How often one poll goes round before others have a turn.
 const ROUNDS: usize = 16;

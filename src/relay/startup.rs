@@ -11,20 +11,22 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::TargetSessionAttrs;
 use tracing::debug;
 
 use super::dialogue::{Lost, Opening, ask, authenticate, opening};
-use super::pump::Pump;
-use crate::connect::{Connector, Established};
+use super::pump::Relayed;
+use super::socket::ClientSocket;
+use crate::connect::{Begun, Connector, Refused};
 use crate::error::{Error, Phase, response_texts};
 use crate::session::driver::Driver;
-use crate::session::{self, Session, SessionStream};
+use crate::session::machine::far;
+use crate::session::{Session, SessionStream};
 use crate::settings::EofProof;
 use crate::wire::message;
 
@@ -43,23 +45,20 @@ pub(super) enum Stop {
 pub(super) async fn start_up<S>(
     connector: &Connector,
     mut client: S,
-) -> Result<Driver<Pump<S>>, Stop>
+) -> Result<Driver<Relayed<S>>, Stop>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ClientSocket,
 {
     let bound = connector.settings().connect_deadline;
-    let started = match timeout(bound, start(connector, &mut client)).await {
-        Ok(started) => started,
-        Err(_) => Err(Failed::timed_out(bound)),
-    };
-    match started {
-        Ok(session) => Ok(Driver::new(session.0, Pump::new(client))),
+    let deadline = far(Instant::now(), bound);
+    match start(connector, &mut client, deadline).await {
+        Ok(session) => {
+            let client = Relayed::new(client, &session.0);
+            Ok(Driver::new(session.0, client))
+        }
         Err(Failed::Left) => Err(Stop::Left),
         Err(Failed::Passed(error)) => Err(Stop::Failed(error)),
-        Err(Failed::Tell(code, error)) => {
-            let (text, _) = response_texts(&error);
-            let mut told = Vec::new();
-            message::fatal_response(&mut told, code, &text);
+        Err(Failed::Tell(told, error)) => {
             // It may have left by now.
             let tell = async {
                 client.write_all(&told).await?;
@@ -75,90 +74,79 @@ enum Failed {
     Left,
     /// The server has told the client itself.
     Passed(Error),
-    /// With this SQLSTATE.
-    Tell(&'static str, Error),
+    /// In this ErrorResponse.
+    Tell(Vec<u8>, Error),
 }
 
 impl Failed {
-    fn timed_out(bound: std::time::Duration) -> Failed {
-        let text =
-            format!("the server and the client were not done with the start-up within {bound:?}");
-        Failed::Tell(
-            message::UNREACHABLE,
-            Error::connect(
-                Phase::StartUp,
-                text,
-                Some(Box::new(io::Error::from(io::ErrorKind::TimedOut))),
-            ),
-        )
+    fn tell(code: &str, error: Error) -> Failed {
+        let (text, _) = response_texts(&error);
+        let mut told = Vec::new();
+        message::fatal_response(&mut told, code, &text);
+        Failed::Tell(told, error)
     }
 
-    /// sqlx comes again after a refusal, as it does for a socket of its own.
-    fn connect(error: Error) -> Failed {
-        match io::Error::from(error.clone()).kind() {
-            io::ErrorKind::ConnectionRefused => Failed::Tell(message::COME_AGAIN, error),
-            _ => Failed::Tell(message::UNREACHABLE, error),
+    fn refused(refused: Refused) -> Failed {
+        let Refused { error, response } = refused;
+        match response {
+            Some(response) => Failed::Tell(response, error),
+            // sqlx comes again after a refusal, as it does for a socket of its own.
+            None if io::Error::from(error.clone()).kind() == io::ErrorKind::ConnectionRefused => {
+                Failed::tell(message::COME_AGAIN, error)
+            }
+            None => Failed::tell(message::UNREACHABLE, error),
         }
+    }
+
+    fn timed_out(bound: Duration) -> Failed {
+        let text =
+            format!("the server and the client were not done with the start-up within {bound:?}");
+        let source = io::Error::from(io::ErrorKind::TimedOut);
+        let error = Error::connect(Phase::StartUp, text, Some(Box::new(source)));
+        Failed::tell(message::UNREACHABLE, error)
     }
 }
 
 /// A session that is ready, and has that yet to say.
-async fn start<S>(connector: &Connector, client: &mut S) -> Result<Session, Failed>
+async fn start<S>(
+    connector: &Connector,
+    client: &mut S,
+    deadline: Instant,
+) -> Result<Session, Failed>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let packet = match opening(client).await {
+    let late = |_| Failed::timed_out(connector.settings().connect_deadline);
+    let packet = match timeout_at(deadline, opening(client)).await.map_err(late)? {
         Ok(Opening::StartUp(packet)) => packet,
         Ok(Opening::Cancel) => return Err(Failed::Left),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return Err(Failed::Tell(
-                message::UNREACHABLE,
-                Error::protocol(error.to_string()),
-            ));
+            let error = Error::protocol(error.to_string());
+            return Err(Failed::tell(message::UNREACHABLE, error));
         }
         Err(_) => return Err(Failed::Left),
     };
-    let (established, early) = establish(connector, client).await?;
-    let Established {
-        transport,
-        peer,
-        host,
-    } = established;
-    let (mut stream, shared) = session::open(transport, Arc::new(peer), connector.clone());
-    let session = Session(shared);
-    session.0.lock().machine.listen();
-    let begin = async {
-        stream.write_all(&packet).await?;
-        stream.write_all(&early).await?;
-        stream.flush().await
-    };
-    begin.await.map_err(|error| lost(Lost::Server(error)))?;
-    authenticate(client, &mut stream).await.map_err(lost)?;
-    check_target(connector, &host, &mut stream).await?;
-    prove_eof(connector, &session, &mut stream)
-        .await
-        .map_err(lost)?;
-    session
-        .0
-        .lock()
-        .say(|up| message::ready_for_query(up, b'I'));
-    Ok(session)
+    let (begun, early) = begin(connector, client, &packet, deadline).await?;
+    let finish = finish(connector, client, begun, early);
+    timeout_at(deadline, finish).await.map_err(late)?
 }
 
-/// A transport for the client, unless it leaves before there is one. What it says
-/// meanwhile is kept.
-async fn establish<S>(
+/// A server that has said its first word, unless the client leaves before. What
+/// the client says meanwhile is kept.
+async fn begin<S>(
     connector: &Connector,
     client: &mut S,
-) -> Result<(Established, Vec<u8>), Failed>
+    packet: &[u8],
+    deadline: Instant,
+) -> Result<(Begun, Vec<u8>), Failed>
 where
     S: AsyncRead + Unpin,
 {
     let mut early = Vec::new();
-    let mut establishing = pin!(connector.establish());
-    let established = poll_fn(|cx| {
-        if let Poll::Ready(result) = establishing.as_mut().poll(cx) {
-            return Poll::Ready(result.map_err(Failed::connect));
+    let mut beginning = pin!(connector.begin(packet, deadline));
+    let begun = poll_fn(|cx| {
+        if let Poll::Ready(result) = beginning.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(Failed::refused));
         }
         while early.len() < EARLY {
             let mut chunk = [0; 256];
@@ -174,7 +162,42 @@ where
         Poll::Pending
     })
     .await?;
-    Ok((established, early))
+    Ok((begun, early))
+}
+
+/// Rule 2, and what is to be known before the client may ask for anything.
+async fn finish<S>(
+    connector: &Connector,
+    client: &mut S,
+    begun: Begun,
+    early: Vec<u8>,
+) -> Result<Session, Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Begun {
+        session,
+        mut stream,
+        host,
+        said,
+    } = begun;
+    let pass = async {
+        stream.write_all(&early).await?;
+        stream.flush().await
+    };
+    pass.await.map_err(|error| lost(Lost::Server(error)))?;
+    authenticate(client, &mut stream, said)
+        .await
+        .map_err(lost)?;
+    check_target(connector, &host, &mut stream).await?;
+    prove_eof(connector, &session, &mut stream)
+        .await
+        .map_err(lost)?;
+    session
+        .0
+        .lock()
+        .say(|up| message::ready_for_query(up, b'I'));
+    Ok(session)
 }
 
 /// Rule 3.
@@ -212,10 +235,8 @@ async fn check_target(
     let _ = stream.write_all(message::TERMINATE).await;
     let _ = stream.flush().await;
     let text = format!("{host}: the server {wrong}");
-    Err(Failed::Tell(
-        message::COME_AGAIN,
-        Error::connect(Phase::StartUp, text, None),
-    ))
+    let error = Error::connect(Phase::StartUp, text, None);
+    Err(Failed::tell(message::COME_AGAIN, error))
 }
 
 /// As for a client of our own: does the EOF of a cancel prove anything (rule 4 of
@@ -258,7 +279,7 @@ fn lost(lost: Lost) -> Failed {
         .unwrap_or_else(|| Error::connect(Phase::StartUp, text, Some(Box::new(error))));
     match passed {
         true => Failed::Passed(error),
-        false => Failed::Tell(message::UNREACHABLE, error),
+        false => Failed::tell(message::UNREACHABLE, error),
     }
 }
 

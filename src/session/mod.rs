@@ -358,6 +358,8 @@ pub struct Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
+        // What was asked until now is its own.
+        self.session.0.look();
         let mut core = self.session.0.lock();
         core.machine.handle_released(self.lease, Instant::now());
         self.session.note_quiet(&mut core);

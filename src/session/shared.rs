@@ -36,8 +36,13 @@ pub(crate) struct Shared {
     /// Told when a request has been in flight for longer than the sweep
     /// interval.
     pub(super) on_busy: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Looks at what a client behind a socket has said that nobody has looked at.
+    look: OnceLock<Look>,
     this: Weak<Shared>,
 }
+
+/// Says whether it could: whether all that the client has said is known now.
+type Look = Box<dyn Fn(&Shared) -> bool + Send + Sync>;
 
 /// Opens a session over a transport on which nothing was said yet.
 pub(crate) fn open(
@@ -55,6 +60,7 @@ pub(crate) fn open(
         connector,
         peer,
         on_busy: OnceLock::new(),
+        look: OnceLock::new(),
     });
     (
         SessionStream {
@@ -67,6 +73,17 @@ pub(crate) fn open(
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client says what it says through a socket: `look` looks there.
+    pub(crate) fn set_look(&self, look: impl Fn(&Shared) -> bool + Send + Sync + 'static) {
+        let _ = self.look.set(Box::new(look));
+    }
+
+    /// Looks at what the client has said. Not to be called with the core locked.
+    /// `true`: all of it is known now.
+    pub(super) fn look(&self) -> bool {
+        self.look.get().is_none_or(|look| look(self))
     }
 
     /// Whom a cancel of this session is for; `None`: the server sent no key.
@@ -201,8 +218,10 @@ impl Shared {
 impl Observer for Shared {
     fn ended(&self, key: u64, end: &End) {
         let Some(lease) = lease(key) else { return };
+        // What was asked before the end belongs to it.
+        let all_known = self.look();
         let mut core = self.lock();
-        let progress = self.progress_of(&core, lease);
+        let progress = self.progress_of(&core, lease, all_known);
         core.bound.ended(lease, end, progress);
         let process_id = core.machine.facts().process_id;
         debug!(target: "pgdeadline", process_id, lease = lease.0, cause = %end, "context ended");
@@ -228,14 +247,16 @@ impl Observer for Shared {
 
     fn progress(&self, key: u64) -> Option<Progress> {
         let lease = lease(key)?;
-        let core = self.lock();
-        let progress = core.bound.progress(lease);
-        Some(progress.unwrap_or_else(|| self.progress_of(&core, lease)))
+        let known = self.lock().bound.progress(lease);
+        Some(known.unwrap_or_else(|| {
+            let all_known = self.look();
+            self.progress_of(&self.lock(), lease, all_known)
+        }))
     }
 }
 
 impl Shared {
-    fn progress_of(&self, core: &Core, lease: LeaseId) -> Progress {
+    fn progress_of(&self, core: &Core, lease: LeaseId, all_known: bool) -> Progress {
         // What the client has queued and the driver not yet seen counts as
         // sent.
         let queued = self.waker.is_woken();
@@ -248,8 +269,7 @@ impl Shared {
                 _ => Phase::Outside,
             },
             sent: match queued || progress.sent || progress.in_flight {
-                // What waits in a relay's socket nobody has seen.
-                false if core.machine.listens() => None,
+                false if !all_known => None,
                 sent => Some(sent),
             },
             commit_in_doubt: progress.commit,

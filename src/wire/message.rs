@@ -39,6 +39,14 @@ pub(crate) fn fatal_response(out: &mut Vec<u8>, code: &str, message: &str) {
     error_of(out, "FATAL", code, message, None);
 }
 
+/// To the client: CommandComplete of a SELECT that gave so many rows.
+pub(crate) fn command_complete(out: &mut Vec<u8>, rows: u64) {
+    let start = begin(out, b'C');
+    out.extend_from_slice(format!("SELECT {rows}").as_bytes());
+    out.push(0);
+    end(out, start);
+}
+
 /// To the client: ErrorResponse of SQLSTATE 00000, *successful completion*, which
 /// says that the binding of this number is in force.
 pub(crate) fn bound(out: &mut Vec<u8>, number: u64) {

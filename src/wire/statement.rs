@@ -16,6 +16,10 @@ pub(crate) enum Verb {
     Rollback,
     /// `ROLLBACK TO` a savepoint.
     RollbackTo,
+    /// Gives a lock of the session's or a subscription back:
+    /// `SELECT pg_advisory_unlock(…)`, `UNLISTEN`. A client queues it when a
+    /// guard drops; refused, the next user of the connection would inherit it.
+    GiveBack,
     /// `COPY`, whatever follows.
     Copy,
     /// Meant for the session, where it listens; work for the server elsewhere.
@@ -44,6 +48,10 @@ impl Verb {
             Verb::Rollback
         } else if is(first, "COPY") {
             return Verb::Copy;
+        } else if is(first, "UNLISTEN") {
+            return words.give_back(1, |name| name != b";");
+        } else if is(first, "SELECT") {
+            return words.give_back(2, is_unlock);
         } else {
             return Verb::Other;
         };
@@ -80,7 +88,35 @@ pub(crate) const LIMIT: usize = 192;
 /// Words and semicolons; a quoted identifier is one word.
 struct Words<'a>(&'a [u8]);
 
+/// A call of `pg_advisory_unlock` or one of its kind, with nothing but numbers.
+fn is_unlock(call: &[u8]) -> bool {
+    let call = call.to_ascii_lowercase();
+    let arguments = [
+        &b"pg_advisory_unlock_shared("[..],
+        b"pg_advisory_unlock_all(",
+        b"pg_advisory_unlock(",
+    ]
+    .iter()
+    .find_map(|name| call.strip_prefix(*name))
+    .and_then(|rest| rest.strip_suffix(b")"));
+    arguments.is_some_and(|arguments| {
+        let number = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b',' | b' ');
+        arguments.iter().all(number)
+    })
+}
+
 impl<'a> Words<'a> {
+    /// Is the rest one phrase, of at most so many words, that fits?
+    fn give_back(self, words: usize, fits: impl Fn(&[u8]) -> bool) -> Verb {
+        let phrase = self.0.trim_ascii();
+        let phrase = phrase.strip_suffix(b";").unwrap_or(phrase).trim_ascii_end();
+        let count = Words(phrase).take(words + 1).count();
+        match (1..=words).contains(&count) && fits(phrase) {
+            true => Verb::GiveBack,
+            false => Verb::Other,
+        }
+    }
+
     fn all_semicolons(self, verb: Verb) -> Verb {
         let rest = self.0;
         if rest
@@ -131,6 +167,17 @@ mod tests {
     fn texts_and_their_verbs() {
         for (text, verb) in [
             ("copy t to stdout", Verb::Copy),
+            ("UNLISTEN *", Verb::GiveBack),
+            ("unlisten \"a b\";", Verb::GiveBack),
+            ("UNLISTEN", Verb::Other),
+            ("UNLISTEN a; DROP TABLE t", Verb::Other),
+            ("SELECT pg_advisory_unlock(-7)", Verb::GiveBack),
+            ("select pg_advisory_unlock(1, 2);", Verb::GiveBack),
+            ("SELECT pg_advisory_unlock_all()", Verb::GiveBack),
+            ("SELECT pg_advisory_unlock(1), 2", Verb::Other),
+            ("SELECT pg_advisory_unlock(f(1))", Verb::Other),
+            ("SELECT pg_advisory_unlock(1) FROM t", Verb::Other),
+            ("SELECT pg_advisory_lock(1)", Verb::Other),
             (
                 "pgdeadline operation 0000000000000007",
                 Verb::Said(Saying::Operation(7)),

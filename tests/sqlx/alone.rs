@@ -10,7 +10,7 @@ use sqlx::postgres::PgPool;
 use tokio::process::Command;
 use tokio_postgres::NoTls;
 
-use super::{LATE, in_a_minute, of_size, options_of};
+use super::{LATE, in_some_minutes, of_size, options_of};
 
 /// How a test knows that it is the process: where its server is.
 const ALONE: &str = "PGDEADLINE_TEST_ALONE";
@@ -27,7 +27,7 @@ pub(crate) async fn alone(test: &str) -> Option<String> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = in_a_minute(child).await.unwrap();
+    let output = in_some_minutes(child).await.unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let said = text(&output.stdout) + &text(&output.stderr);
     print!("{said}");

@@ -87,7 +87,7 @@ async fn begins_dropped_at_any_time_leave_no_transaction() {
             assert_no_transaction(&bench, &table, round).await;
         }
     };
-    super::in_a_minute(rounds).await;
+    super::in_some_minutes(rounds).await;
     assert!(dropped > 0, "{begun} begun");
     bench.wait_quiet(1).await;
 }

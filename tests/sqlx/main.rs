@@ -225,8 +225,8 @@ fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
 
 /// The result of many rounds, which together take a while.
 #[track_caller]
-fn in_a_minute<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    bounded(LATE * 3, Location::caller(), future)
+fn in_some_minutes<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    bounded(LATE * 15, Location::caller(), future)
 }
 
 async fn bounded<F: Future>(bound: Duration, at: &Location<'_>, future: F) -> F::Output {

@@ -202,11 +202,11 @@ async fn a_crowd_that_comes_and_goes_leaves_the_pool_whole() {
             }
         });
     }
-    in_a_minute_all(crowd).await;
+    in_some_minutes_all(crowd).await;
     bench.assert_full().await;
     bench.wait_quiet(SIZE as usize).await;
 }
 
-async fn in_a_minute_all(crowd: JoinSet<()>) {
-    super::in_a_minute(crowd.join_all()).await;
+async fn in_some_minutes_all(crowd: JoinSet<()>) {
+    super::in_some_minutes(crowd.join_all()).await;
 }

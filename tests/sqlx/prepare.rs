@@ -91,7 +91,7 @@ async fn an_end_anywhere_in_a_statements_life_leaves_the_connection_well() {
             works(&mut connection).await;
         }
     };
-    super::in_a_minute(rounds).await;
+    super::in_some_minutes(rounds).await;
     assert!(ended > 0 && well > 0, "{ended} ended, {well} well");
     // An acquire that is dropped while sqlx opens its connection costs it; no
     // more than the one that is there is left, whichever it is.

@@ -12,7 +12,7 @@ use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 
-use super::{Bench, found, in_a_minute, in_time, pid};
+use super::{Bench, found, in_some_minutes, in_time, pid};
 
 /// How long the raced query sleeps, following the rounds before: shorter after
 /// one that was ended, longer after one that was not, so that it stays a race
@@ -90,7 +90,7 @@ async fn a_statements_deadline_spares_the_next_statement() {
             all_ended += usize::from(ended);
         }
     };
-    in_a_minute(all).await;
+    in_some_minutes(all).await;
     assert_race(all_ended, ROUNDS);
 }
 
@@ -128,7 +128,7 @@ async fn a_default_deadline_spares_the_next_statement() {
             all_ended += usize::from(ended);
         }
     };
-    in_a_minute(all).await;
+    in_some_minutes(all).await;
     assert_race(all_ended, ROUNDS);
 }
 
@@ -221,7 +221,7 @@ async fn neighbours_on_the_pool_are_spared() {
             }
         });
     }
-    in_a_minute(callers.join_all()).await;
+    in_some_minutes(callers.join_all()).await;
     assert_eq!(served.load(Ordering::Relaxed), 3 * 50);
     bench.assert_full().await;
     bench.wait_quiet(4).await;

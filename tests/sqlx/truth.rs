@@ -17,7 +17,7 @@ use pgdeadline_sqlx::{ConnectionExt, PoolExt};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
-use super::{Bench, found, in_a_minute, in_time, sql};
+use super::{Bench, found, in_some_minutes, in_time, sql};
 
 /// Who ends the statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -232,7 +232,7 @@ async fn streams(mode: Mode) {
 }
 
 async fn everything(mode: Mode) {
-    in_a_minute(async {
+    in_some_minutes(async {
         // In boxes: a frame of all five modes, unoptimized, is larger than a
         // test's stack.
         Box::pin(statements(mode)).await;

@@ -3,40 +3,57 @@
 //! The relay answers it itself, so nobody waits for a server. Its answer is
 //! one of four:
 //!
-//! 1. an error that names the binding: bound. An error, since that is the least
-//!    that sqlx has to read, and nothing that it could take for anything else;
+//! 1. that which names the binding: bound. For a check-out it is an error, the
+//!    least that sqlx has to read, and nothing that it could take for anything
+//!    else;
 //! 2. another error that pgdeadline has made: refused, with its reason;
 //! 3. the server's own "syntax error": no relay stands in between;
 //! 4. anything else: the answer to another statement. sqlx 0.9 miscounts
 //!    ReadyForQuery after a COPY that was abandoned, and would take each
 //!    answer for that of the statement after it.
 
-use pgdeadline::Error;
 use pgdeadline::relay::Binding;
+use pgdeadline::{Context, Error, Operation};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-/// Tells the relay behind `connection` what is bound from here on.
+/// Tells the relay behind `connection` under what it is checked out from here on.
 ///
 /// # Errors
-/// As sqlx's; the connection is of no more use, but where pgdeadline has
-/// refused an operation.
-pub(crate) async fn bind(
+/// As sqlx's; the connection is of no more use.
+pub(crate) async fn check_out(
     connection: &mut PgConnection,
-    binding: &Binding,
+    context: Option<&Context>,
 ) -> Result<(), sqlx::Error> {
+    let binding = Binding::check_out(context);
     let statement = AssertSqlSafe(binding.statement().into_owned());
     // `begin` sends a statement and waits, without the streams that carry rows;
     // of an error it leaves nothing behind but a ReadyForQuery to be read.
-    let answer = match connection.is_in_transaction() {
-        false => connection.begin_with(statement).await.map(drop),
-        true => sqlx::raw_sql(statement).execute(connection).await.map(drop),
-    };
-    match answer {
+    match connection.begin_with(statement).await.map(drop) {
         Err(sqlx::Error::Database(told)) if binding.is_answer(told.message()) => Ok(()),
-        Ok(()) | Err(sqlx::Error::BeginFailed) => Err(out_of_step()),
+        Ok(()) | Err(sqlx::Error::BeginFailed | sqlx::Error::InvalidSavePointStatement) => {
+            Err(out_of_step())
+        }
         Err(error) => Err(refused(error)),
     }
+}
+
+/// Tells it that what is asked until the operation is dropped belongs to
+/// `context`.
+///
+/// # Errors
+/// As sqlx's. Where pgdeadline has refused it, the connection can be used on.
+pub(crate) async fn operation(
+    connection: &mut PgConnection,
+    context: &Context,
+) -> Result<Operation, sqlx::Error> {
+    let binding = Binding::operation(context);
+    let statement = sqlx::raw_sql(AssertSqlSafe(binding.statement().into_owned()));
+    let rows = statement.execute(connection).await.map_err(refused)?;
+    if rows.rows_affected() != binding.expected_rows() {
+        return Err(out_of_step());
+    }
+    binding.into_operation().ok_or_else(out_of_step)
 }
 
 fn refused(error: sqlx::Error) -> sqlx::Error {
@@ -64,41 +81,20 @@ const BYPASSED: &str = "this connection did not come through pgdeadline, so no d
 mod tests {
     use super::*;
     use crate::testing::{self, Answer};
-    use pgdeadline::Context;
 
     async fn bound(answer: impl FnMut(&str) -> Answer + Send + 'static) -> Result<(), sqlx::Error> {
         let server = testing::serve(answer);
-        let binding = Binding::check_out(None);
-        bind(&mut server.connect().await, &binding).await
+        check_out(&mut server.connect().await, None).await
     }
 
     #[tokio::test]
     async fn an_answer_that_names_the_binding_says_that_it_is_bound() {
-        let ctx = Context::background();
-        for expected in [Binding::check_out(None), Binding::operation(&ctx)] {
-            let statement = expected.statement();
-            let server = testing::serve(move |text| {
-                assert_eq!(text, statement);
-                Answer::as_relay(text)
-            });
-            bind(&mut server.connect().await, &expected).await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn the_same_inside_a_transaction() {
-        let server = testing::serve(|text| match text {
-            "BEGIN" => Answer::Begin,
-            text => Answer::as_relay(text),
-        });
+        let server = testing::serve(Answer::as_relay);
         let mut connection = server.connect().await;
-        let mut transaction = connection.begin().await.unwrap();
-        let binding = Binding::operation(&Context::background());
-        bind(&mut transaction, &binding).await.unwrap();
-        sqlx::raw_sql("WORK")
-            .execute(&mut *transaction)
-            .await
-            .unwrap();
+        let ctx = Context::background();
+        check_out(&mut connection, None).await.unwrap();
+        check_out(&mut connection, Some(&ctx)).await.unwrap();
+        assert_eq!(server.asked().len(), 3);
     }
 
     #[tokio::test]
@@ -107,6 +103,7 @@ mod tests {
             Answer::Complete("COPY 12345678"),
             Answer::Complete("ROLLBACK"),
             Answer::Nothing,
+            Answer::Begin,
         ] {
             let told = format!("{answer:?}");
             let error = bound(move |_| answer.clone()).await.unwrap_err();

@@ -24,13 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgdeadline::Context;
-use pgdeadline::relay::Binding;
 use sqlx::Connection;
 use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 
 use crate::acquire::{context_to_bind, refuse};
-use crate::binding::bind;
+use crate::binding;
 use crate::relay::Relay;
 
 /// A hook of the user's, as sqlx has it.
@@ -123,8 +122,9 @@ async fn bind_to(
     connection: &mut PgConnection,
     context: Option<&Context>,
 ) -> Result<(), sqlx::Error> {
-    let binding = Binding::check_out(context);
-    bind(connection, &binding).await.inspect_err(refuse)
+    binding::check_out(connection, context)
+        .await
+        .inspect_err(refuse)
 }
 
 #[cfg(test)]

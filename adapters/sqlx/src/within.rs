@@ -4,10 +4,9 @@ use std::future::Future;
 
 use pgdeadline::Context;
 use pgdeadline::error::Walk;
-use pgdeadline::relay::Binding;
 use sqlx::postgres::PgConnection;
 
-use crate::binding::bind;
+use crate::binding::operation;
 use crate::error::carry;
 use crate::try_run::under;
 
@@ -73,9 +72,7 @@ impl ConnectionExt for PgConnection {
         under(ctx, async {
             // The child that `run` works in: it finishes with the work.
             let context = Context::current().unwrap_or_else(|| ctx.clone());
-            let binding = Binding::operation(&context);
-            bind(self, &binding).await.map_err(told)?;
-            let _operation = binding.into_operation();
+            let _operation = operation(self, &context).await.map_err(told)?;
             work(self).await
         })
         .await
@@ -117,31 +114,6 @@ mod tests {
         let error = result.unwrap_err();
         assert!(matches!(error, sqlx::Error::Io(_)), "{error:?}");
         assert!(Error::find(&error).unwrap().is_cancelled());
-    }
-
-    #[tokio::test]
-    async fn work_is_done_once_it_is_bound() {
-        let server = testing::serve(Answer::as_relay);
-        let mut connection = server.connect().await;
-        let ctx = Context::background().child();
-        let done: Result<u64, sqlx::Error> = connection
-            .within(&ctx, async |c| {
-                let inner = Context::current().unwrap().child();
-                let within = async |c: &mut PgConnection| {
-                    sqlx::raw_sql("INNER").execute(c).await?;
-                    anyhow::Ok(())
-                };
-                c.within(&inner, within).await.unwrap();
-                sqlx::raw_sql("OUTER").execute(&mut *c).await?;
-                Err(sqlx::Error::RowNotFound)
-            })
-            .await;
-        assert!(matches!(done, Err(sqlx::Error::RowNotFound)));
-        let binding = "pgdeadline operation";
-        assert_eq!(
-            server.asked(),
-            ["connect", binding, binding, "INNER", "OUTER"]
-        );
     }
 
     #[tokio::test]

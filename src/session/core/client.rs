@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::Core;
 use crate::session::machine::NextWrite;
@@ -82,19 +83,7 @@ impl Core {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let now = self.now();
-        if let Some(fresh) = buf.get(self.scanned..)
-            && !fresh.is_empty()
-        {
-            // The tail of a COPY that stands before a request: its sink
-            // has woken, and nobody knows who else (rule 7).
-            if matches!(fresh[0], b'd' | b'c' | b'f') && self.machine.next_request() == self.first {
-                self.seen = None;
-                self.first_is_out = false;
-            }
-            let scanned = self.machine.handle_queued(fresh, &mut self.seen, now);
-            self.scanned += scanned.map_err(|malformed| self.malformed(malformed))?;
-            self.settle(now);
-        }
+        self.take_in(buf, now)?;
         loop {
             if self.transport.is_none() {
                 return Poll::Ready(self.closing().map(|()| 0));
@@ -126,6 +115,23 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Looks at those of the client's bytes that were not looked at before.
+    pub(crate) fn take_in(&mut self, buf: &[u8], now: Instant) -> io::Result<()> {
+        let Some(fresh) = buf.get(self.scanned..).filter(|fresh| !fresh.is_empty()) else {
+            return Ok(());
+        };
+        // The tail of a COPY that stands before a request: its sink has woken,
+        // and nobody knows who else (rule 7).
+        if matches!(fresh[0], b'd' | b'c' | b'f') && self.machine.next_request() == self.first {
+            self.seen = None;
+            self.first_is_out = false;
+        }
+        let scanned = self.machine.handle_queued(fresh, &mut self.seen, now);
+        self.scanned += scanned.map_err(|malformed| self.malformed(malformed))?;
+        self.settle(now);
+        Ok(())
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -52,7 +52,7 @@ pub(crate) struct Core {
     /// of it.
     now: Option<Instant>,
     /// The driver's task; before there is one, the caller's.
-    pub(super) task: Option<Waker>,
+    pub(crate) task: Option<Waker>,
 }
 
 impl Core {

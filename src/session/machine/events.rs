@@ -24,11 +24,13 @@ impl Machine {
             ..
         } = self;
         let listens = self.listens;
+        let mut resumed = false;
         let taken = ledger.scan(bytes, &mut || {
             // Nobody said whose it is: a check-out under no context.
             if listens && leases.released {
                 leases.check_out(None, false);
                 *quiet = true;
+                resumed = true;
             }
             let lease = seen.take().unwrap_or_else(|| leases.base());
             let unbound = leases
@@ -41,6 +43,9 @@ impl Machine {
                 _ => lease,
             }
         })?;
+        if resumed {
+            self.ledger.keep_holder();
+        }
         if self.listens {
             self.hear(now);
         } else if self.leases.released {

@@ -173,6 +173,8 @@ impl Machine {
             if (lease.id == id || within) && lease.state == LeaseState::Live {
                 lease.state = LeaseState::Ended(why);
                 any = true;
+                // Its own `run` has not ended, and brings nobody back.
+                lease.runs &= lease.id == id;
                 runs |= lease.runs;
             }
         }

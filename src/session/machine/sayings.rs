@@ -88,11 +88,6 @@ impl Machine {
         self.ledger.mid_message_up()
     }
 
-    /// Does the client say itself when a check-out begins and ends?
-    pub(crate) fn listens(&self) -> bool {
-        self.listens
-    }
-
     /// The transaction status that the client was told last.
     pub(crate) fn client_status(&self) -> u8 {
         self.ledger.client_status().byte()
@@ -132,6 +127,7 @@ impl Machine {
         if !self.listens || !self.leases.ended(id) {
             return;
         }
+        self.ledger.fail_transaction();
         for request in self.ledger.requests_mut() {
             if request.lease == id {
                 request.unheard = true;

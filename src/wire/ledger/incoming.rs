@@ -256,6 +256,10 @@ impl Ledger {
         if passed && !self.leaves_failed() {
             self.client = server;
         }
+        let heard = self.answering().is_some_and(|request| !request.unheard);
+        if passed && (heard || server == Status::Idle) {
+            self.told_open = server.is_open();
+        }
         match self.answering_mut() {
             Some(request) => {
                 let last = request.last_ready();
@@ -279,13 +283,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Is this the answer to a Close or a lone Sync, which change no
-    /// transaction, inside one that the client was told has failed? What the
+    /// Is this the answer to a Close, a lone Sync or the return of a lock, which
+    /// change no transaction, inside one that the client was told has failed? What the
     /// server makes of that transaction is not what the client was told.
     fn leaves_failed(&self) -> bool {
         self.client == Status::Failed
             && self.answering().is_some_and(|request| {
-                request.class == Class::CleanUp && request.verb == Verb::Other
+                request.class == Class::CleanUp
+                    && matches!(request.verb, Verb::Other | Verb::GiveBack)
             })
     }
 

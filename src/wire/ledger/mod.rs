@@ -69,6 +69,8 @@ pub(crate) struct Ledger {
     negotiations: u8,
     server: Status,
     client: Status,
+    /// The client was told that a transaction is open, while it listened.
+    told_open: bool,
     /// What becomes of the message that is being read.
     fate: incoming::Fate,
     facts: Facts,
@@ -123,6 +125,7 @@ impl Ledger {
             negotiations: 0,
             server: Status::Idle,
             client: Status::Idle,
+            told_open: false,
             fate: incoming::Fate::Pass,
             facts: Facts {
                 invented,
@@ -153,6 +156,16 @@ impl Ledger {
     /// The client has another holder, who was told nothing yet.
     pub(crate) fn change_holder(&mut self) {
         self.client = self.server;
+        self.told_open = false;
+    }
+
+    /// Somebody goes on after a return without having checked out. If that is the
+    /// holder before it, who believes a transaction open that was rolled back
+    /// meanwhile, it has failed for him.
+    pub(crate) fn keep_holder(&mut self) {
+        if self.told_open {
+            self.client = Status::Failed;
+        }
     }
 
     /// All requests, oldest first.

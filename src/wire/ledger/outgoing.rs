@@ -266,7 +266,7 @@ pub(crate) enum CopyFate {
 impl Class {
     fn of(verb: Verb, listens: bool) -> Self {
         match verb {
-            Verb::Rollback | Verb::RollbackTo => Class::CleanUp,
+            Verb::Rollback | Verb::RollbackTo | Verb::GiveBack => Class::CleanUp,
             Verb::Said(_) if listens => Class::Said,
             Verb::Commit | Verb::Copy | Verb::Said(_) | Verb::Other => Class::Work,
         }

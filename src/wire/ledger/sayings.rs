@@ -6,7 +6,7 @@
 //! 2. It is answered in the client's order, as any request is, but only when the
 //!    machine says so.
 
-use super::{Ledger, Request, Stage};
+use super::{Ledger, Request, Stage, Status};
 use crate::wire::request::Class;
 use crate::wire::saying::Saying;
 use crate::wire::statement::Verb;
@@ -46,6 +46,14 @@ impl Ledger {
         let last = self.requests.back()?;
         let dropped = last.stage == Stage::Refused && last.unwritten == 0;
         (dropped && !self.mid_message_up() && !before.any(waits)).then_some(saying)
+    }
+
+    /// An operation was told as ended, or will be: that fails the transaction that
+    /// it was part of, whatever the server made of it.
+    pub(crate) fn fail_transaction(&mut self) {
+        if self.client == Status::InTransaction {
+            self.client = Status::Failed;
+        }
     }
 
     /// Has the client begun a request that it has not ended?
