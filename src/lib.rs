@@ -3,8 +3,8 @@
 //! Every operation ends when its [context](Context) ends: for the caller, on
 //! the socket and on the server. The connection that carried it is then either
 //! proven clean or thrown away. Services keep the types that they have:
-//! `tokio_postgres::Client` here, a pool's own through its adapter
-//! (`pgdeadline-deadpool`).
+//! `tokio_postgres::Client` here, `deadpool_postgres::Pool` through
+//! `pgdeadline-deadpool`, `sqlx::PgPool` through `pgdeadline-sqlx`.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -33,6 +33,8 @@
 //!   shared by all that is done for one request;
 //! - [`Connector`]: opens connections, with one deadline for all of it;
 //! - [`Session`]: what binds contexts to a connection; pools' adapters use it;
+//! - [`relay`]: the same for clients that open their own sockets, as sqlx does
+//!   (`pgdeadline-sqlx`);
 //! - [`Error`]: which end it was, how far the work had come, what to do;
 //! - [`DeadlineStream`]: read and write deadlines with the meaning of Go's
 //!   `net.Conn`;

@@ -33,7 +33,7 @@
 //!   session lives on until that is over.
 //! - 11, told apart: what the client can't be given it is told in an ErrorResponse
 //!   in which [`Error::find`] finds the error.
-//! - Its memory has a bound, whatever the size of a row: [`buffer`].
+//! - Its memory has a bound, whatever the size of a row: see `relay/buffer`.
 
 mod binding;
 mod buffer;

@@ -2,8 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
-/// Bare deadpool beside pgdeadline, on a real PostgreSQL: when the caller
-/// returned, when the server stopped, and who served the next query.
+use crate::stack::Door;
+
+/// Bare deadpool and sqlx beside the same pools through pgdeadline, on a real
+/// PostgreSQL: when the caller returned, when the server stopped, and who served
+/// the next query.
 ///
 /// With no option it finds a PostgreSQL by itself: DATABASE_URL; else the
 /// machine's own binaries, in a temporary directory; else Docker. What it
@@ -19,7 +22,7 @@ pub(crate) struct Args {
     #[arg(long, global = true)]
     pub(crate) docker: bool,
 
-    /// How many deadlines the promptness figures are taken from (0: none)
+    /// How many deadlines the promptness figures of each pool are taken from (0: none)
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) rounds: usize,
 
@@ -36,9 +39,13 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Let deadlines fall about where queries end, and look whether an innocent query is hit
     Race {
-        /// How many such queries
+        /// How many such queries on each pool
         #[arg(long, default_value_t = 3_000, value_name = "N")]
         rounds: usize,
+
+        /// Which pool they go through [default: both, one after the other]
+        #[arg(long, value_name = "POOL")]
+        door: Option<Door>,
     },
 }
 
@@ -90,6 +97,26 @@ mod tests {
     fn options_for_the_server_are_taken_after_the_subcommand_too() {
         let args = parse("demo race --rounds 7 --url postgres://h");
         assert_eq!(args.named_server(), Some("postgres://h"));
-        assert!(matches!(args.command, Some(Command::Race { rounds: 7 })));
+        assert!(matches!(
+            args.command,
+            Some(Command::Race {
+                rounds: 7,
+                door: None
+            })
+        ));
+    }
+    #[test]
+    fn a_race_is_through_the_pool_that_is_named() {
+        for (line, named) in [
+            ("demo race", None),
+            ("demo race --door deadpool", Some(Door::Deadpool)),
+            ("demo race --door sqlx", Some(Door::Sqlx)),
+        ] {
+            match parse(line).command {
+                Some(Command::Race { door, .. }) => assert_eq!(door, named, "{line}"),
+                other => panic!("{line} gave {other:?}"),
+            }
+        }
+        assert!(Args::try_parse_from(["demo", "race", "--door", "jdbc"]).is_err());
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_postgres::Config;
 
-use crate::postgres::Door;
+use crate::postgres::Address;
 
 /// The proxy; dropping it closes all its connections.
 pub(crate) struct BlackHole {
@@ -29,11 +29,11 @@ struct State {
 }
 
 impl BlackHole {
-    pub(crate) async fn before(door: Door) -> Result<BlackHole> {
+    pub(crate) async fn before(address: Address) -> Result<BlackHole> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let state = Arc::new(watch::Sender::new(State::default()));
-        let acceptor = tokio::spawn(accept(listener, door, state.clone())).abort_handle();
+        let acceptor = tokio::spawn(accept(listener, address, state.clone())).abort_handle();
         Ok(BlackHole {
             port,
             state,
@@ -79,7 +79,7 @@ impl Drop for BlackHole {
     }
 }
 
-async fn accept(listener: TcpListener, door: Door, state: Arc<watch::Sender<State>>) {
+async fn accept(listener: TcpListener, address: Address, state: Arc<watch::Sender<State>>) {
     // Dropped with this task, and every connection with it.
     let mut connections = JoinSet::new();
     loop {
@@ -87,22 +87,26 @@ async fn accept(listener: TcpListener, door: Door, state: Arc<watch::Sender<Stat
             return;
         };
         while connections.try_join_next().is_some() {}
-        connections.spawn(serve(client, door.clone(), state.subscribe()));
+        connections.spawn(serve(client, address.clone(), state.subscribe()));
     }
 }
 
-async fn serve(client: TcpStream, door: Door, state: watch::Receiver<State>) -> io::Result<()> {
+async fn serve(
+    client: TcpStream,
+    address: Address,
+    state: watch::Receiver<State>,
+) -> io::Result<()> {
     if state.borrow().silent {
         return hold(client).await;
     }
     client.set_nodelay(true)?;
-    match door {
-        Door::Tcp(host, port) => {
+    match address {
+        Address::Tcp(host, port) => {
             let server = TcpStream::connect((host, port)).await?;
             server.set_nodelay(true)?;
             forward(client, server, state).await
         }
-        Door::Unix(path) => forward(client, UnixStream::connect(path).await?, state).await,
+        Address::Unix(path) => forward(client, UnixStream::connect(path).await?, state).await,
     }
 }
 
@@ -139,7 +143,7 @@ mod tests {
     use tokio::time::timeout;
 
     /// A server that gives back what it gets.
-    async fn echo() -> Door {
+    async fn echo() -> Address {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         tokio::spawn(async move {
@@ -150,7 +154,7 @@ mod tests {
                 });
             }
         });
-        Door::Tcp("127.0.0.1".into(), port)
+        Address::Tcp("127.0.0.1".into(), port)
     }
 
     async fn open(hole: &BlackHole) -> TcpStream {
@@ -219,8 +223,8 @@ mod tests {
         };
         let proxied = hole.config(&config);
         assert_eq!(
-            Door::of(&proxied).expect("one"),
-            Door::Tcp("127.0.0.1".into(), 7)
+            Address::of(&proxied).expect("one"),
+            Address::Tcp("127.0.0.1".into(), 7)
         );
         assert_eq!(proxied.get_user(), Some("u"));
         assert_eq!(proxied.get_password(), Some(&b"p"[..]));

@@ -1,4 +1,5 @@
-//! Bare deadpool beside pgdeadline, on a real PostgreSQL.
+//! Bare deadpool and sqlx beside the same pools through pgdeadline, on a real
+//! PostgreSQL.
 //!
 //! 1. Whatever ends the demo (its own end, an error, a panic, SIGINT or
 //!    SIGTERM), what it started and what it made is gone afterwards: the work
@@ -6,7 +7,7 @@
 //!    became of it.
 //! 2. It exits with 1 when pgdeadline missed: a caller or a server later than
 //!    5 s, another backend where the old one's connection was sound, a late
-//!    or stored statement, an end told as success.
+//!    or stored statement, an end told as success; at whichever door.
 
 mod args;
 mod blackhole;
@@ -33,8 +34,9 @@ use tokio_postgres::Config;
 
 use crate::args::{Args, Command};
 use crate::postgres::Postgres;
+use crate::promptness::Promptness;
 use crate::scenario::{Scenario, Stage};
-use crate::stack::Stack;
+use crate::stack::{ACQUIRE_TIMEOUT, Door, Stack};
 use crate::trace::CancelsSent;
 use crate::watch::Watch;
 
@@ -89,7 +91,7 @@ async fn demo(args: Args) -> Result<Finish> {
 async fn run(args: Args, config: Config, sent: CancelsSent) -> Result<Finish> {
     let stage = set(config).await?;
     let misses = match args.command {
-        Some(Command::Race { rounds }) => race(rounds, &stage, &sent).await?,
+        Some(Command::Race { rounds, door }) => race(door, rounds, &stage, &sent).await?,
         None => side_by_side(args.rounds, &stage).await?,
     };
     if misses.is_empty() {
@@ -105,44 +107,66 @@ async fn run(args: Args, config: Config, sent: CancelsSent) -> Result<Finish> {
 async fn side_by_side(rounds: usize, stage: &Stage) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for scenario in Scenario::ALL {
-        for stack in Stack::BOTH {
-            eprintln!("... {} on {}", scenario.title(), stack.name());
+        eprintln!("... {}, on each stack", scenario.title());
+        for stack in Stack::ALL {
             all.push(scenario.play(stack, stage).await?);
         }
     }
     let intro = format!(
         "Each stack has a pool of one connection, and each query is ended after {}. Times count \
-         from that end.",
-        table::span(scenario::LIMIT)
+         from that end. Bare sqlx has an acquire_timeout of {}, in place of its default of 30 s.",
+        table::span(scenario::LIMIT),
+        table::span(ACQUIRE_TIMEOUT),
     );
     println!("\n{}\n", table::wrapped(&intro));
     println!("{}\n\n{}\n", table::times(&all), table::words(&all));
-    println!("{}", table::wrapped(&verdict::verdict(&all)));
+    for door in Door::ALL {
+        println!("{}\n", table::wrapped(&verdict::verdict(door, &all)));
+    }
     let ours = all
         .iter()
-        .filter(|played| played.stack == Stack::Pgdeadline);
+        .filter(|played| matches!(played.stack, Stack::Pgdeadline(_)));
     let mut misses: Vec<String> = ours
         .flat_map(|played| {
-            let title = played.scenario.title();
+            let (title, stack) = (played.scenario.title(), played.stack.name());
             let misses = played.misses().into_iter();
-            misses.map(move |miss| format!("{title}: {miss}"))
+            misses.map(move |miss| format!("{title}, {stack}: {miss}"))
         })
         .collect();
     if rounds > 0 {
-        eprintln!(
-            "\n... {rounds} deadlines of 100 ms, held by `run`, and as many that are only ambient"
-        );
-        let figures = promptness::measure(rounds, stage).await?;
-        println!("\n{}", figures.table());
-        misses.extend(figures.misses());
+        let mut measured = Vec::new();
+        for door in Door::ALL {
+            eprintln!(
+                "... {rounds} deadlines of 100 ms on {}, held by `run`, and as many that are only \
+                 ambient",
+                Stack::Pgdeadline(door).name()
+            );
+            measured.push(promptness::measure(door, rounds, stage).await?);
+        }
+        println!("\n{}", promptness::figures(&measured));
+        misses.extend(measured.iter().flat_map(Promptness::misses));
     }
     Ok(misses)
 }
 
-async fn race(rounds: usize, stage: &Stage, sent: &CancelsSent) -> Result<Vec<String>> {
-    let tally = race::run(rounds, stage, sent).await?;
-    println!("\n{}", tally.table());
-    Ok(tally.misses())
+async fn race(
+    door: Option<Door>,
+    rounds: usize,
+    stage: &Stage,
+    sent: &CancelsSent,
+) -> Result<Vec<String>> {
+    let mut misses = Vec::new();
+    for door in Door::ALL
+        .into_iter()
+        .filter(|each| door.is_none_or(|one| one == *each))
+    {
+        let stack = Stack::Pgdeadline(door).name();
+        let tally = race::run(door, rounds, stage, sent).await?;
+        println!("\n{stack}:\n{}", tally.table());
+        let missed = tally.misses().into_iter();
+        misses.extend(missed.map(|miss| format!("{stack}: {miss}")));
+    }
+    Ok(misses)
 }
 
 async fn set(config: Config) -> Result<Stage> {

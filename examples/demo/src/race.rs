@@ -7,19 +7,19 @@
 //! of the sessions so cancelled were used again (one that is thrown away can
 //! hit nobody). How long the query sleeps follows the rounds before, so that
 //! it stays a race on a slow machine.
+//!
+//! An innocent query is hit when the server has told it so, by whichever door it
+//! went.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use deadpool_postgres::Pool;
 use tokio::time::Instant;
-use tokio_postgres::error::SqlState;
 
 use crate::scenario::Stage;
-use crate::stack::{Ending, Outcome, Stack};
+use crate::stack::{Door, Ending, Outcome, Pool, Stack, is_query_cancelled};
 use crate::table::table;
 use crate::trace::CancelsSent;
-use crate::trial::backend;
 use crate::watch;
 
 /// What came of all rounds.
@@ -39,15 +39,21 @@ pub(crate) struct Tally {
 }
 
 /// Runs `rounds` of them on one pool of one connection.
-pub(crate) async fn run(rounds: usize, stage: &Stage, sent: &CancelsSent) -> Result<Tally> {
-    let pool = Stack::Pgdeadline.pool(watch::named(&stage.config, "race"))?;
-    let mut serving = backend(&pool).await?;
+pub(crate) async fn run(
+    door: Door,
+    rounds: usize,
+    stage: &Stage,
+    sent: &CancelsSent,
+) -> Result<Tally> {
+    let stack = Stack::Pgdeadline(door);
+    let pool = stack.pool(watch::named(&stage.config, "race"))?;
+    let mut serving = pool.backend().await?;
     let mut pace = Pace::new();
     let mut tally = Tally::default();
     while tally.rounds < rounds {
         tally.rounds += 1;
         let sent_before = sent.count();
-        let ended = match raced(&pool, pace.sleep(tally.rounds)).await {
+        let ended = match raced(stack, &pool, pace.sleep(tally.rounds)).await {
             Outcome::Ended(_) => true,
             Outcome::Finished => false,
             Outcome::Failed(words) => {
@@ -57,7 +63,7 @@ pub(crate) async fn run(rounds: usize, stage: &Stage, sent: &CancelsSent) -> Res
             Outcome::Gone => false,
         };
         pace.follow(ended);
-        let served = innocent(&pool).await;
+        let served = pool.number(INNOCENT).await;
         // No later: the innocent query is served only when no cancel is on its
         // way any more.
         let cancelled = ended && sent.count() > sent_before;
@@ -68,43 +74,28 @@ pub(crate) async fn run(rounds: usize, stage: &Stage, sent: &CancelsSent) -> Res
                 tally.reused += usize::from(cancelled && backend == serving);
                 serving = backend;
             }
-            Err(error) if is_cancelled(&error) => tally.hit += 1,
+            Err(error) if is_query_cancelled(&error) => tally.hit += 1,
             Err(error) => {
                 tally.failures.push(format!("an innocent query: {error:#}"));
-                serving = backend(&pool).await?;
+                serving = pool.backend().await?;
             }
         }
         if tally.rounds.is_multiple_of(500) {
-            eprintln!("{} of {rounds} rounds", tally.rounds);
+            eprintln!(
+                "... {} of {rounds} rounds on {}",
+                tally.rounds,
+                stack.name()
+            );
         }
     }
     Ok(tally)
 }
 
-async fn raced(pool: &Pool, sleep: Duration) -> Outcome {
+async fn raced(stack: Stack, pool: &Pool, sleep: Duration) -> Outcome {
     let statement = format!("SELECT pg_sleep({:.6})", sleep.as_secs_f64());
-    let work = async {
-        let client = pool.get().await?;
-        client.query(&statement, &[]).await?;
-        Ok(())
-    };
     let end = Instant::now() + LIMIT;
-    let returned = Stack::Pgdeadline.run_until(end, Ending::Deadline, work);
+    let returned = stack.run_until(end, Ending::Deadline, pool.run(&statement));
     returned.await.outcome
-}
-
-/// Sleeps a little, for a late signal to find it.
-async fn innocent(pool: &Pool) -> Result<i32> {
-    let client = pool.get().await?;
-    let row = client.query_one(INNOCENT, &[]).await?;
-    Ok(row.get(0))
-}
-
-fn is_cancelled(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|error| error.downcast_ref::<tokio_postgres::Error>())
-        .any(|error| error.code() == Some(&SqlState::QUERY_CANCELED))
 }
 
 /// How long the raced query sleeps: spread round a middle, which follows the
@@ -194,6 +185,7 @@ fn percent(part: usize, whole: usize) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
 }
 
+/// Sleeps a little, for a late signal to find it.
 const INNOCENT: &str = "SELECT pg_backend_pid() FROM pg_sleep(0.002)";
 
 /// The deadline: a few grains of tokio's timer.

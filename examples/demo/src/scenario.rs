@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use deadpool_postgres::Pool;
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::Config;
 
 use crate::blackhole::BlackHole;
-use crate::postgres::Door;
-use crate::stack::{Ending, Stack};
-use crate::trial::{Next, Report, Server, Trial, backend};
+use crate::postgres::Address;
+use crate::stack::{Ending, Pool, Stack};
+use crate::trial::{Next, Report, Server, Trial};
 use crate::watch::{self, Watch};
 
 /// What goes wrong.
@@ -61,7 +60,7 @@ impl Scenario {
             Scenario::Deadline => "deadline on pg_sleep(30)",
             Scenario::Cancel => "explicit cancel",
             Scenario::Drop => "dropped future",
-            Scenario::BlockedUpdate => "deadline on a blocked UPDATE",
+            Scenario::BlockedUpdate => "deadline, blocked UPDATE",
             Scenario::DeadConnection => "black hole during a query",
             Scenario::MuteServer => "black hole during connect",
         }
@@ -90,7 +89,7 @@ impl Scenario {
                 self.end_blocked_update(stack, stage, &pool).await
             }
             Scenario::DeadConnection => {
-                let hole = BlackHole::before(Door::of(&plain)?).await?;
+                let hole = BlackHole::before(Address::of(&plain)?).await?;
                 let pool = stack.pool(hole.config(&plain))?;
                 let swallow = async |end| {
                     sleep_until(end - LIMIT / 2).await;
@@ -99,7 +98,7 @@ impl Scenario {
                 self.end_query(stack, stage, &pool, swallow).await
             }
             Scenario::MuteServer => {
-                let hole = BlackHole::before(Door::of(&plain)?).await?;
+                let hole = BlackHole::before(Address::of(&plain)?).await?;
                 let pool = stack.pool(hole.config(&plain))?;
                 self.end_connect(stack, &pool, &hole).await
             }
@@ -113,7 +112,7 @@ impl Scenario {
         pool: &Pool,
         meanwhile: impl AsyncFnOnce(Instant),
     ) -> Result<Played> {
-        let backend = backend(pool).await?;
+        let backend = pool.backend().await?;
         let report = self
             .trial(stack, SLEEP)
             .run(pool, backend, &stage.watch, meanwhile)
@@ -125,7 +124,7 @@ impl Scenario {
         let table = &stage.table;
         let update = format!("UPDATE {table} SET n = n + 1");
         let mut holder = watch::connect(&stage.config, "lock holder").await?;
-        let backend = backend(pool).await?;
+        let backend = pool.backend().await?;
         let lock = holder.transaction().await?;
         lock.batch_execute(&update).await?;
         let report = self
@@ -151,7 +150,7 @@ impl Scenario {
     async fn end_connect(self, stack: Stack, pool: &Pool, hole: &BlackHole) -> Result<Played> {
         hole.swallow_new(true);
         let end = Instant::now() + LIMIT;
-        let work = async { backend(pool).await.map(drop) };
+        let work = async { pool.backend().await.map(drop) };
         let returned = stack.run_until(end, self.ending(), work).await;
         hole.swallow_new(false);
         let next = Next::ask(pool, returned.ended, stack.patience()).await;
@@ -222,7 +221,7 @@ const SETTLE_BOUND: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::Outcome;
+    use crate::stack::{Door, Outcome};
 
     fn good(scenario: Scenario) -> Played {
         let report = Report {
@@ -235,7 +234,7 @@ mod tests {
                 backend: 7,
             },
         };
-        scenario.played(Stack::Pgdeadline, Some(7), report)
+        scenario.played(Stack::Pgdeadline(Door::Sqlx), Some(7), report)
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, Color, ContentArrangement, Table};
 
-use crate::scenario::Played;
-use crate::stack::{Outcome, Stack};
+use crate::scenario::{Played, Scenario};
+use crate::stack::{Door, Outcome, Stack};
 use crate::trial::{Next, Server};
 
 /// When the caller, the server and the next user were free, side by side.
@@ -19,31 +19,40 @@ pub(crate) fn times(all: &[Played]) -> Table {
         "server stopped",
         "next query served",
     ];
-    let rows = all.iter().map(|played| {
-        let cells = vec![
-            played.stack.name().to_owned(),
+    let rows = all.iter().map(|played| Row {
+        scenario: played.scenario,
+        color: color(&[played]),
+        cells: vec![
+            stack(played.stack).to_owned(),
             span(played.report.caller),
             server(played.report.server),
             next(played),
-        ];
-        (played, cells)
+        ],
     });
-    side_by_side(&header, rows)
+    side_by_side(&header, rows.collect())
 }
 
-/// What the errors said, side by side.
+/// What the errors said, side by side; once, where it was the same at both
+/// doors.
 pub(crate) fn words(all: &[Played]) -> Table {
-    let rows = all.iter().map(|played| {
-        let mut said = outcome(&played.report.outcome);
-        if played.stored {
-            said += "\n(and the UPDATE was stored after all)";
+    let mut rows = Vec::new();
+    for scenario in Scenario::ALL {
+        for stacks in [Stack::Bare, Stack::Pgdeadline].map(|stack| Door::ALL.map(stack)) {
+            let here: Vec<_> = all
+                .iter()
+                .filter(|played| played.scenario == scenario && stacks.contains(&played.stack))
+                .collect();
+            for same in here.chunk_by(|one, other| told(one) == told(other)) {
+                rows.push(Row {
+                    scenario,
+                    color: color(same),
+                    cells: vec![who(same).to_owned(), told(same[0])],
+                });
+            }
         }
-        (played, vec![played.stack.name().to_owned(), said])
-    });
-    side_by_side(
-        &["what ended it", "stack", "what the caller was told"],
-        rows,
-    )
+    }
+    let header = ["what ended it", "stack", "what the caller was told"];
+    side_by_side(&header, rows)
 }
 
 /// An empty table in the demo's style.
@@ -85,24 +94,23 @@ pub(crate) fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
+/// What stands behind a scenario's title.
+struct Row {
+    scenario: Scenario,
+    color: Option<Color>,
+    cells: Vec<String>,
+}
+
 /// The scenario's title stands at its first row only.
-fn side_by_side<'a>(
-    header: &[&str],
-    rows: impl Iterator<Item = (&'a Played, Vec<String>)>,
-) -> Table {
+fn side_by_side(header: &[&str], rows: Vec<Row>) -> Table {
     let mut table = table(header);
     let mut above = None;
-    for (played, cells) in rows {
-        let title = match above.replace(played.scenario) {
-            Some(scenario) if scenario == played.scenario => "",
-            _ => played.scenario.title(),
+    for row in rows {
+        let title = match above.replace(row.scenario) {
+            Some(scenario) if scenario == row.scenario => "",
+            _ => row.scenario.title(),
         };
-        let color = match played.stack {
-            Stack::Bare => None,
-            Stack::Pgdeadline if played.misses().is_empty() => Some(Color::Green),
-            Stack::Pgdeadline => Some(Color::Red),
-        };
-        let cells = cells.into_iter().map(|text| match color {
+        let cells = row.cells.into_iter().map(|text| match row.color {
             Some(color) => Cell::new(text).fg(color),
             None => Cell::new(text),
         });
@@ -111,10 +119,41 @@ fn side_by_side<'a>(
     table
 }
 
+/// Green where pgdeadline kept its word, red where it missed.
+fn color(same: &[&Played]) -> Option<Color> {
+    if same
+        .iter()
+        .any(|played| matches!(played.stack, Stack::Bare(_)))
+    {
+        return None;
+    }
+    match same.iter().all(|played| played.misses().is_empty()) {
+        true => Some(Color::Green),
+        false => Some(Color::Red),
+    }
+}
+
+/// Who was told the same.
+fn who(same: &[&Played]) -> &'static str {
+    match (same, same[0].stack) {
+        ([one], _) => one.stack.name(),
+        (_, Stack::Bare(_)) => "both bare",
+        (_, Stack::Pgdeadline(_)) => "both + pgdeadline",
+    }
+}
+
+/// A stack beside the one above it, which is the same pool as it comes.
+fn stack(stack: Stack) -> &'static str {
+    match stack {
+        Stack::Bare(door) => door.name(),
+        Stack::Pgdeadline(_) => "+ pgdeadline",
+    }
+}
+
 fn server(server: Server) -> String {
     match server {
         Server::After(after) => span(after),
-        Server::NotWithin(patience) => format!("not within {}", span(patience)),
+        Server::NotWithin(patience) => format!("not in {}", span(patience)),
         Server::NotReached => "not reached".to_owned(),
     }
 }
@@ -125,17 +164,22 @@ fn next(played: &Played) -> String {
             format!("{}, same backend", span(*after))
         }
         Next::Served { after, .. } => format!("{}, new backend", span(*after)),
-        Next::NotWithin(patience) => format!("not within {}", span(*patience)),
+        Next::NotWithin(patience) => format!("not in {}", span(*patience)),
+        Next::PoolTimedOut(after) => format!("PoolTimedOut at {}", span(*after)),
         Next::Failed(words) => format!("failed: {words}"),
     }
 }
 
-fn outcome(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Ended(words) => words.clone(),
-        Outcome::Gone => "nothing: nobody is left to be told".to_owned(),
-        Outcome::Finished => "that all is well".to_owned(),
-        Outcome::Failed(words) => words.clone(),
+fn told(played: &Played) -> String {
+    let told = match &played.report.outcome {
+        Outcome::Ended(words) => words,
+        Outcome::Gone => "nothing: nobody is left to be told",
+        Outcome::Finished => "that all is well",
+        Outcome::Failed(words) => words,
+    };
+    match played.stored {
+        true => format!("{told}\n(and the UPDATE was stored after all)"),
+        false => told.to_owned(),
     }
 }
 
@@ -144,11 +188,10 @@ const WIDTH: u16 = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Scenario;
     use crate::trial::Report;
 
     fn played(scenario: Scenario, stack: Stack) -> Played {
-        let late = stack == Stack::Bare;
+        let late = matches!(stack, Stack::Bare(_));
         let patience = Duration::from_secs(4);
         Played {
             scenario,
@@ -162,14 +205,14 @@ mod tests {
                 } else {
                     Server::After(Duration::from_millis(23))
                 },
-                next: if late {
-                    Next::NotWithin(patience)
-                } else {
-                    Next::Served {
+                next: match stack {
+                    Stack::Bare(Door::Deadpool) => Next::NotWithin(patience),
+                    Stack::Bare(Door::Sqlx) => Next::PoolTimedOut(patience),
+                    Stack::Pgdeadline(_) => Next::Served {
                         after: Duration::from_millis(61),
                         waited: Duration::from_millis(60),
                         backend: 7,
-                    }
+                    },
                 },
             },
             stored: late,
@@ -179,7 +222,7 @@ mod tests {
     fn all() -> Vec<Played> {
         Scenario::ALL
             .into_iter()
-            .flat_map(|scenario| Stack::BOTH.map(|stack| played(scenario, stack)))
+            .flat_map(|scenario| Stack::ALL.map(|stack| played(scenario, stack)))
             .collect()
     }
 
@@ -216,7 +259,7 @@ mod tests {
     fn both_tables_fit_a_hundred_columns_and_every_time_its_line() {
         let times = plain(times(&all()));
         // Four lines of frame and header, and one for each row.
-        assert_eq!(times.lines().count(), 4 + 12, "{times}");
+        assert_eq!(times.lines().count(), 4 + 24, "{times}");
         let words = plain(words(&all()));
         for line in times.lines().chain(words.lines()) {
             assert!(line.chars().count() <= 100, "{line}");
@@ -226,11 +269,21 @@ mod tests {
     #[test]
     fn a_row_says_who_was_free_when() {
         let text = plain(times(&all()));
-        for cell in [
-            "┆ deadpool   ┆ 1.4 ms      ┆ not within 4.0 s ┆ not within 4.0 s",
-            "┆ pgdeadline ┆ 1.4 ms      ┆ 23 ms            ┆ 61 ms, same backend",
+        for (cells, rows) in [
+            (
+                "┆ deadpool     ┆ 1.4 ms      ┆ not in 4.0 s   ┆ not in 4.0 s",
+                6,
+            ),
+            (
+                "┆ sqlx         ┆ 1.4 ms      ┆ not in 4.0 s   ┆ PoolTimedOut at 4.0 s",
+                6,
+            ),
+            (
+                "┆ + pgdeadline ┆ 1.4 ms      ┆ 23 ms          ┆ 61 ms, same backend",
+                12,
+            ),
         ] {
-            assert_eq!(text.matches(cell).count(), 6, "{text}");
+            assert_eq!(text.matches(cells).count(), rows, "{text}");
         }
         for scenario in Scenario::ALL {
             assert_eq!(text.matches(scenario.title()).count(), 1, "{text}");
@@ -241,5 +294,20 @@ mod tests {
     fn a_stored_update_is_told() {
         let text = plain(words(&all()));
         assert_eq!(text.matches("stored after all").count(), 6, "{text}");
+    }
+
+    #[test]
+    fn what_both_doors_told_stands_there_once() {
+        let mut all = all();
+        let text = plain(words(&all));
+        assert_eq!(text.matches("┆ both bare ").count(), 6, "{text}");
+        assert_eq!(text.matches("┆ both + pgdeadline ").count(), 6, "{text}");
+
+        let [first, ..] = &mut all[..] else { panic!() };
+        first.stored = false;
+        let text = plain(words(&all));
+        for (who, rows) in [("bare deadpool", 1), ("bare sqlx", 1), ("both bare", 5)] {
+            assert_eq!(text.matches(&format!("┆ {who} ")).count(), rows, "{text}");
+        }
     }
 }

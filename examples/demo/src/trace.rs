@@ -17,13 +17,15 @@ pub(crate) struct CancelsSent(Arc<AtomicUsize>);
 /// Listens to pgdeadline from now on; prints what it says if `verbose`.
 pub(crate) fn listen(verbose: bool) -> CancelsSent {
     let sent = CancelsSent::default();
+    // sqlx has an event for each statement: what nobody looks at is not made.
+    let ours = || Targets::new().with_target(TARGET, tracing::Level::TRACE);
     let printed = verbose.then(|| {
         tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
-            .with_filter(Targets::new().with_target(TARGET, tracing::Level::TRACE))
+            .with_filter(ours())
     });
     tracing_subscriber::registry()
-        .with(sent.clone())
+        .with(sent.clone().with_filter(ours()))
         .with(printed)
         .init();
     sent

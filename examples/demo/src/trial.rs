@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use deadpool_postgres::Pool;
 use tokio::time::{Instant, timeout};
 
-use crate::stack::{Ending, Outcome, Returned, Stack};
+use crate::stack::{Ending, Outcome, Pool, Returned, Stack, is_pool_timeout};
 use crate::table::span;
 use crate::watch::{Stopped, Watch};
 
@@ -49,6 +48,8 @@ pub(crate) enum Next {
         backend: i32,
     },
     NotWithin(Duration),
+    /// The pool itself gave up waiting for a connection, so long after the end.
+    PoolTimedOut(Duration),
     Failed(String),
 }
 
@@ -67,12 +68,8 @@ impl Trial<'_> {
     ) -> Result<Report> {
         let end = Instant::now() + self.limit;
         let patience = self.stack.patience();
-        let work = async {
-            let client = pool.get().await?;
-            client.query(self.statement, &[]).await?;
-            Ok(())
-        };
         let client = async {
+            let work = pool.run(self.statement);
             let returned = self.stack.run_until(end, self.ending, work).await;
             let next = Next::ask(pool, returned.ended, patience).await;
             (returned, next)
@@ -136,6 +133,10 @@ impl Report {
                 let within = span(*patience);
                 misses.push(format!("the next query was not served within {within}"));
             }
+            Next::PoolTimedOut(after) => {
+                let after = span(*after);
+                misses.push(format!("the pool gave the next query up after {after}"));
+            }
             Next::Failed(words) => misses.push(format!("the next query failed: {words}")),
         }
         misses
@@ -146,23 +147,17 @@ impl Next {
     /// Asks the pool for a small query at once.
     pub(crate) async fn ask(pool: &Pool, ended: Instant, patience: Duration) -> Next {
         let asked = Instant::now();
-        match timeout(patience, backend(pool)).await {
+        match timeout(patience, pool.backend()).await {
             Ok(Ok(backend)) => Next::Served {
                 after: ended.elapsed(),
                 waited: asked.elapsed(),
                 backend,
             },
+            Ok(Err(error)) if is_pool_timeout(&error) => Next::PoolTimedOut(ended.elapsed()),
             Ok(Err(error)) => Next::Failed(format!("{error:#}")),
             Err(_) => Next::NotWithin(patience),
         }
     }
-}
-
-/// Which backend serves the pool. Opens a connection where there is none.
-pub(crate) async fn backend(pool: &Pool) -> Result<i32> {
-    let client = pool.get().await?;
-    let row = client.query_one("SELECT pg_backend_pid()", &[]).await?;
-    Ok(row.get(0))
 }
 
 /// What is later than this was missed. It is far from what is promised,
@@ -205,6 +200,11 @@ mod tests {
         assert_eq!(
             late.misses(),
             ["the next query was not served within 5.0 s"]
+        );
+        late.next = Next::PoolTimedOut(SOON);
+        assert_eq!(
+            late.misses(),
+            ["the pool gave the next query up after 5.0 ms"]
         );
     }
 

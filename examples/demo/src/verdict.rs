@@ -1,21 +1,25 @@
-//! The two or three sentences that a reader is left with.
+//! The few sentences that a reader is left with.
 
 use std::time::Duration;
 
-use crate::scenario::Played;
-use crate::stack::Stack;
+use crate::scenario::{Played, Scenario};
+use crate::stack::{Door, Stack};
 use crate::table::span;
 use crate::trial::{Next, Server};
 
-/// What the side-by-side table comes to. Where pgdeadline missed, there is
-/// nothing to be said for it: the list of misses follows.
-pub(crate) fn verdict(all: &[Played]) -> String {
-    let bare = Side::of(Stack::Bare, all);
-    let ours = Side::of(Stack::Pgdeadline, all);
+/// What the side-by-side table comes to for one door. Where pgdeadline missed,
+/// there is nothing to be said for it: the list of misses follows.
+pub(crate) fn verdict(door: Door, all: &[Played]) -> String {
+    let bare = Side::of(Stack::Bare(door), all);
+    let ours = Side::of(Stack::Pgdeadline(door), all);
     let mut text = format!(
-        "Bare deadpool gives the caller back in time and leaves the server to itself: in {} of {} \
-         cases it worked on, and in {} of {} the pool's next user got no answer while we waited.",
-        bare.busy, bare.reached, bare.waiting, bare.all
+        "Bare {} gives the caller back in time and leaves the server to itself: in {} of {} cases \
+         it worked on, and in {} of {} the pool's next user got no answer while we waited.",
+        door.name(),
+        bare.busy,
+        bare.reached,
+        bare.waiting,
+        bare.all
     );
     if bare.stored {
         text += " It stored the UPDATE that its caller had been told was over.";
@@ -23,10 +27,12 @@ pub(crate) fn verdict(all: &[Played]) -> String {
     if ours.sound {
         text += &format!(
             " With pgdeadline the caller was back within {}, the server had stopped within {}, and \
-             the next query was served within {} of the end.",
+             the next query was served within {} of the end{}.",
             span(ours.caller),
             span(ours.server),
             span(ours.next),
+            ours.slowest
+                .map_or(String::new(), |scenario| format!(" ({})", scenario.title())),
         );
     }
     text
@@ -38,6 +44,8 @@ struct Side {
     caller: Duration,
     server: Duration,
     next: Duration,
+    /// In which the next query waited for that long.
+    slowest: Option<Scenario>,
     all: usize,
     /// Scenarios in which the server had work to stop.
     reached: usize,
@@ -68,8 +76,14 @@ impl Side {
             }
             side.reached += usize::from(played.report.server != Server::NotReached);
             match played.report.next {
-                Next::Served { after, .. } => side.next = side.next.max(after),
-                Next::NotWithin(_) | Next::Failed(_) => side.waiting += 1,
+                Next::Served { after, .. } if after >= side.next => {
+                    side.next = after;
+                    side.slowest = Some(played.scenario);
+                }
+                Next::Served { .. } => {}
+                Next::NotWithin(_) | Next::PoolTimedOut(_) | Next::Failed(_) => {
+                    side.waiting += 1;
+                }
             }
         }
         side
@@ -79,7 +93,6 @@ impl Side {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Scenario;
     use crate::stack::Outcome;
     use crate::trial::Report;
 
@@ -94,7 +107,7 @@ mod tests {
                 server,
                 next,
             },
-            stored: stack == Stack::Bare,
+            stored: matches!(stack, Stack::Bare(_)),
         }
     }
 
@@ -102,15 +115,15 @@ mod tests {
     fn nothing_good_is_said_of_a_pgdeadline_that_missed() {
         let patience = Duration::from_secs(6);
         let missed = played(
-            Stack::Pgdeadline,
+            Stack::Pgdeadline(Door::Sqlx),
             Server::NotWithin(patience),
             Next::NotWithin(patience),
         );
-        assert!(!verdict(&[missed]).contains("With pgdeadline"));
+        assert!(!verdict(Door::Sqlx, &[missed]).contains("With pgdeadline"));
     }
 
     #[test]
-    fn it_tells_the_worst_of_each_side() {
+    fn it_tells_the_worst_of_each_side_of_its_door() {
         let patience = Duration::from_secs(4);
         let served = |millis| Next::Served {
             after: Duration::from_millis(millis),
@@ -118,22 +131,26 @@ mod tests {
             backend: 7,
         };
         let stopped = |millis| Server::After(Duration::from_millis(millis));
-        let text = verdict(&[
-            played(
-                Stack::Bare,
-                Server::NotWithin(patience),
-                Next::NotWithin(patience),
-            ),
-            played(Stack::Bare, Server::NotReached, served(1)),
-            played(Stack::Pgdeadline, stopped(3), served(5)),
-            played(Stack::Pgdeadline, stopped(23), served(61)),
-        ]);
+        let (bare, ours) = (Stack::Bare(Door::Sqlx), Stack::Pgdeadline(Door::Sqlx));
+        let others = Stack::Pgdeadline(Door::Deadpool);
+        let busy = Server::NotWithin(patience);
+        let text = verdict(
+            Door::Sqlx,
+            &[
+                played(bare, busy, Next::PoolTimedOut(patience)),
+                played(bare, Server::NotReached, served(1)),
+                played(ours, stopped(3), served(5)),
+                played(ours, stopped(23), served(61)),
+                played(others, stopped(999), served(999)),
+            ],
+        );
         for words in [
+            "Bare sqlx",
             "in 1 of 1 cases it worked on, and in 1 of 2 the pool's next user",
             "stored the UPDATE",
             "back within 2.0 ms",
             "stopped within 23 ms",
-            "served within 61 ms",
+            "served within 61 ms of the end (deadline, blocked UPDATE).",
         ] {
             assert!(text.contains(words), "{text}");
         }

@@ -35,7 +35,7 @@ pub(crate) struct Postgres {
 
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Address {
     Tcp(String, u16),
     Unix(PathBuf),
 }
@@ -128,16 +128,16 @@ impl fmt::Display for Postgres {
     }
 }
 
-impl Door {
-    /// The first door that `config` names.
-    pub(crate) fn of(config: &Config) -> Result<Door> {
+impl Address {
+    /// The first address that `config` names.
+    pub(crate) fn of(config: &Config) -> Result<Address> {
         let port = config.get_ports().first().copied().unwrap_or(5432);
         if let Some(address) = config.get_hostaddrs().first() {
-            return Ok(Door::Tcp(address.to_string(), port));
+            return Ok(Address::Tcp(address.to_string(), port));
         }
         match config.get_hosts().first() {
-            Some(Host::Tcp(name)) => Ok(Door::Tcp(name.clone(), port)),
-            Some(Host::Unix(folder)) => Ok(Door::Unix(folder.join(format!(".s.PGSQL.{port}")))),
+            Some(Host::Tcp(name)) => Ok(Address::Tcp(name.clone(), port)),
+            Some(Host::Unix(folder)) => Ok(Address::Unix(folder.join(format!(".s.PGSQL.{port}")))),
             None => bail!("the URL names no host"),
         }
     }
@@ -174,30 +174,30 @@ fn nothing_found(tried: &[Attempt]) -> String {
 mod tests {
     use super::*;
 
-    fn door(url: &str) -> Door {
-        Door::of(&url.parse().expect("a URL")).expect("a door")
+    fn address(url: &str) -> Address {
+        Address::of(&url.parse().expect("a URL")).expect("an address")
     }
 
     #[test]
-    fn a_door_is_the_first_host_and_an_address_outranks_its_name() {
+    fn it_is_the_first_host_and_a_hostaddr_outranks_its_name() {
         assert_eq!(
-            door("postgres://one:6000,two:6001/db"),
-            Door::Tcp("one".into(), 6000)
+            address("postgres://one:6000,two:6001/db"),
+            Address::Tcp("one".into(), 6000)
         );
-        assert_eq!(door("host=one"), Door::Tcp("one".into(), 5432));
+        assert_eq!(address("host=one"), Address::Tcp("one".into(), 5432));
         assert_eq!(
-            door("host=one hostaddr=192.0.2.7"),
-            Door::Tcp("192.0.2.7".into(), 5432)
+            address("host=one hostaddr=192.0.2.7"),
+            Address::Tcp("192.0.2.7".into(), 5432)
         );
         assert_eq!(
-            door("host=/run/pg port=5433"),
-            Door::Unix("/run/pg/.s.PGSQL.5433".into())
+            address("host=/run/pg port=5433"),
+            Address::Unix("/run/pg/.s.PGSQL.5433".into())
         );
     }
 
     #[test]
-    fn a_configuration_without_a_host_has_no_door() {
-        assert!(Door::of(&Config::new()).is_err());
+    fn a_configuration_without_a_host_has_no_address() {
+        assert!(Address::of(&Config::new()).is_err());
     }
 
     #[test]

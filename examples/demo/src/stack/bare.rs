@@ -1,20 +1,32 @@
-//! deadpool-postgres as it comes, with tokio's own means to end work.
+//! Pools as they come, with tokio's own means to end work.
 
 use std::future::Future;
 
 use anyhow::Result;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_postgres::{Config, NoTls};
 
-use super::{Ending, Outcome, Returned};
+use super::{ACQUIRE_TIMEOUT, Door, Ending, Outcome, Pool, Returned, options};
 
-pub(super) fn pool(config: Config) -> Result<Pool> {
-    let settings = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
-    };
-    let manager = Manager::from_config(config, NoTls, settings);
-    Ok(Pool::builder(manager).max_size(1).build()?)
+pub(super) fn pool(door: Door, config: Config) -> Result<Pool> {
+    match door {
+        Door::Deadpool => {
+            let settings = ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            };
+            let manager = Manager::from_config(config, NoTls, settings);
+            let builder = deadpool_postgres::Pool::builder(manager).max_size(1);
+            Ok(Pool::Deadpool(builder.build()?))
+        }
+        Door::Sqlx => {
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .acquire_timeout(ACQUIRE_TIMEOUT);
+            Ok(Pool::Sqlx(pool.connect_lazy_with(options::of(&config)?)))
+        }
+    }
 }
 
 pub(super) async fn run_until<F>(end: Instant, ending: Ending, work: F) -> Returned

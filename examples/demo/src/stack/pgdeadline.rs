@@ -1,22 +1,32 @@
-//! The same deadpool-postgres with pgdeadline's connector, and a context. All
-//! that the demo knows of pgdeadline is in this file.
+//! The same pools through pgdeadline, and a context. All that the demo knows of
+//! pgdeadline is in this file.
 
 use std::future::Future;
 
 use anyhow::Result;
-use deadpool_postgres::Pool;
 use pgdeadline::{Connector, Context, Error};
+use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{Config, NoTls};
 
 use super::bare::drop_at;
-use super::{Ending, Outcome, Returned};
+use super::{Door, Ending, Outcome, Pool, Returned, options};
 
-pub(super) fn pool(config: Config) -> Result<Pool> {
-    let connector = Connector::new(config, NoTls)?;
-    Ok(pgdeadline_deadpool::Builder::new(connector)
-        .max_size(1)
-        .build()?)
+pub(super) fn pool(door: Door, config: Config) -> Result<Pool> {
+    match door {
+        Door::Deadpool => {
+            let connector = Connector::new(config, NoTls)?;
+            let builder = pgdeadline_deadpool::Builder::new(connector).max_size(1);
+            Ok(Pool::Deadpool(builder.build()?))
+        }
+        Door::Sqlx => {
+            let connect = options::of(&config)?;
+            let connector = Connector::new(config, NoTls)?;
+            let pool = PgPoolOptions::new().max_connections(1);
+            let builder = pgdeadline_sqlx::Builder::new(connector, pool, connect);
+            Ok(Pool::Sqlx(builder.connect_lazy()?))
+        }
+    }
 }
 
 pub(super) async fn run_until<F>(end: Instant, ending: Ending, work: F) -> Returned
