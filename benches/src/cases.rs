@@ -119,7 +119,11 @@ impl Bench {
             _ => {
                 for _ in 0..operations {
                     match case {
-                        Case::Millisecond => stack.in_time(pool.execute("SELECT pg_sleep(0.001)")).await?,
+                        Case::Millisecond => {
+                            stack
+                                .in_time(pool.execute("SELECT pg_sleep(0.001)"))
+                                .await?
+                        }
                         Case::Transaction => stack.in_time(pool.transaction()).await?,
                         _ => stack.in_time(pool.execute("SELECT 1")).await?,
                     }

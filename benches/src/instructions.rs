@@ -38,7 +38,13 @@ fn count(case: Case, stack: Stack, operations: usize, config: &Config) -> Result
     let out = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe()?)
-        .args(["--url", &url(config)?, "once", &format!("{case:?}"), &stack.name()])
+        .args([
+            "--url",
+            &url(config)?,
+            "once",
+            &format!("{case:?}"),
+            &stack.name(),
+        ])
         .arg(operations.to_string())
         .output()
         .context("valgrind can't be run: install it (Debian: apt-get install valgrind)")?;
@@ -46,7 +52,9 @@ fn count(case: Case, stack: Stack, operations: usize, config: &Config) -> Result
     if !out.status.success() {
         bail!("valgrind failed: {text}");
     }
-    let collected = text.lines().find_map(|line| line.split("Collected : ").nth(1));
+    let collected = text
+        .lines()
+        .find_map(|line| line.split("Collected : ").nth(1));
     let number = collected.and_then(|number| number.trim().parse().ok());
     number.with_context(|| format!("valgrind did not say how many instructions: {text}"))
 }

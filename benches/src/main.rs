@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use pgdeadline_demo::postgres::{Choice, Postgres};
+use pgdeadline_demo::postgres::Postgres;
 
 use crate::cases::Case;
 use crate::stacks::Stack;
@@ -75,11 +75,7 @@ fn run(args: Args) -> Result<()> {
         let url = args.url.unwrap_or_default();
         return cases::once(case, stack, count, &url.parse()?);
     }
-    let choice = Choice {
-        url: args.url,
-        docker: false,
-    };
-    let postgres = runtime.block_on(Postgres::find(&choice))?;
+    let postgres = runtime.block_on(Postgres::find(args.url.as_deref(), false))?;
     println!("{postgres}\n");
     let config = postgres.config();
     let all = args.command.is_none();

@@ -18,7 +18,9 @@ pub(crate) fn measure(config: &Config) -> Result<Vec<Weighed>> {
     let mut all = Vec::new();
     for stack in [Stack::Sqlx, Stack::SqlxFloor, Stack::SqlxOurs] {
         eprintln!("... memory of {}", stack.title());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         all.push(runtime.block_on(weigh(stack, config))?);
     }
     Ok(all)
@@ -59,7 +61,8 @@ async fn weigh(stack: Stack, config: &Config) -> Result<Weighed> {
 
 /// Resident memory in KiB.
 fn resident() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("memory is read from /proc")?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("memory is read from /proc")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.context("/proc/self/status has no VmRSS")

@@ -107,7 +107,8 @@ impl Stack {
             }
             Stack::SqlxOurs | Stack::SqlxDeadline => {
                 let connector = Connector::new(config.clone(), NoTls)?;
-                let builder = pgdeadline_sqlx::Builder::new(connector, pool_of(size), options(config)?);
+                let builder =
+                    pgdeadline_sqlx::Builder::new(connector, pool_of(size), options(config)?);
                 AnyPool::Sqlx(builder.connect().await?)
             }
         };
@@ -165,7 +166,9 @@ fn options(config: &Config) -> Result<PgConnectOptions> {
 fn copy_bytes(directory: &Path, to: &PgConnectOptions) -> Result<()> {
     let listener = UnixListener::bind(directory.join(format!(".s.PGSQL.{PORT}")))?;
     let (host, port) = (to.get_host().to_owned(), to.get_port());
-    let socket = to.get_socket().map(|at| at.join(format!(".s.PGSQL.{port}")));
+    let socket = to
+        .get_socket()
+        .map(|at| at.join(format!(".s.PGSQL.{port}")));
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let (host, socket) = (host.clone(), socket.clone());

@@ -22,14 +22,23 @@ pub(crate) fn measure(config: &Config, rounds: usize) -> Result<Vec<Timed>> {
     for case in Case::ALL {
         for stacks in [&Stack::DEADPOOL[..], &Stack::SQLX[..]] {
             eprintln!("... {} on {} and others", case.title(), stacks[0].title());
-            let rounds = if case == Case::Rows { rounds.div_ceil(4) } else { rounds };
+            let rounds = if case == Case::Rows {
+                rounds.div_ceil(4)
+            } else {
+                rounds
+            };
             all.extend(runtime(case, false)?.block_on(compare(case, stacks, config, rounds))?);
         }
     }
     Ok(all)
 }
 
-async fn compare(case: Case, stacks: &[Stack], config: &Config, rounds: usize) -> Result<Vec<Timed>> {
+async fn compare(
+    case: Case,
+    stacks: &[Stack],
+    config: &Config,
+    rounds: usize,
+) -> Result<Vec<Timed>> {
     let mut benches = Vec::new();
     for stack in stacks {
         benches.push(Bench::new(case, *stack, config).await?);
@@ -47,7 +56,12 @@ async fn compare(case: Case, stacks: &[Stack], config: &Config, rounds: usize) -
     let timed = stacks.iter().zip(took).map(|(stack, took)| Timed {
         case,
         stack: *stack,
-        ratio: quartiles(took.iter().zip(&bare).map(|(took, bare)| took / bare).collect()),
+        ratio: quartiles(
+            took.iter()
+                .zip(&bare)
+                .map(|(took, bare)| took / bare)
+                .collect(),
+        ),
         micros: quartiles(took)[1],
     });
     Ok(timed.collect())

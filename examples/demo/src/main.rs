@@ -11,7 +11,6 @@
 
 mod args;
 mod blackhole;
-mod postgres;
 mod promptness;
 mod race;
 mod scenario;
@@ -33,12 +32,12 @@ use tokio::time::timeout;
 use tokio_postgres::Config;
 
 use crate::args::{Args, Command};
-use crate::postgres::Postgres;
 use crate::promptness::Promptness;
 use crate::scenario::{Scenario, Stage};
 use crate::stack::{ACQUIRE_TIMEOUT, Door, Stack};
 use crate::trace::CancelsSent;
 use crate::watch::Watch;
+use pgdeadline_demo::postgres::{self, Postgres};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -66,7 +65,7 @@ async fn demo(args: Args) -> Result<Finish> {
     let mut signals = Signals::new()?;
     let sent = trace::listen(args.verbose);
     let postgres = tokio::select! {
-        found = Postgres::find(&args) => found?,
+        found = Postgres::find(args.named_server(), args.docker) => found?,
         number = signals.next() => return Ok(Finish::Signal(number)),
     };
     println!("{postgres}");

@@ -22,10 +22,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Config, NoTls};
 
-use crate::args::Args;
-
 /// A running server, and what keeps it running.
-pub(crate) struct Postgres {
+pub struct Postgres {
     config: Config,
     origin: String,
     version: String,
@@ -35,8 +33,10 @@ pub(crate) struct Postgres {
 
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
+pub enum Address {
+    /// A host and a port.
     Tcp(String, u16),
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -53,16 +53,17 @@ struct Attempt {
 }
 
 impl Postgres {
-    /// Finds a server, starting one if need be.
+    /// Finds a server, starting one if need be: the one that is `named` by its URL,
+    /// else one of the machine's own, else one in Docker; with `docker` only that.
     ///
     /// # Cancel safety
     /// Dropped half-way it stops what it has started (rule 2).
-    pub(crate) async fn find(args: &Args) -> Result<Postgres> {
-        if let Some(url) = args.named_server() {
+    pub async fn find(named: Option<&str>, docker: bool) -> Result<Postgres> {
+        if let Some(url) = named {
             return Postgres::named(url).await;
         }
         let mut tried = Vec::new();
-        if !args.docker {
+        if !docker {
             match binaries::start_any(&mut tried).await {
                 Some(cluster) => {
                     let (config, origin) = (cluster.config(), cluster.origin());
@@ -84,12 +85,12 @@ impl Postgres {
     }
 
     /// How to connect to it. Sets no application name.
-    pub(crate) fn config(&self) -> &Config {
+    pub fn config(&self) -> &Config {
         &self.config
     }
 
     /// Whether it is somebody else's, so that the demo must tidy up in it.
-    pub(crate) fn is_borrowed(&self) -> bool {
+    pub fn is_borrowed(&self) -> bool {
         matches!(self._keeper, Keeper::Elsewhere)
     }
 
@@ -130,7 +131,7 @@ impl fmt::Display for Postgres {
 
 impl Address {
     /// The first address that `config` names.
-    pub(crate) fn of(config: &Config) -> Result<Address> {
+    pub fn of(config: &Config) -> Result<Address> {
         let port = config.get_ports().first().copied().unwrap_or(5432);
         if let Some(address) = config.get_hostaddrs().first() {
             return Ok(Address::Tcp(address.to_string(), port));
