@@ -51,7 +51,8 @@ use self::avoided::Avoided;
 pub use self::builder::ConnectorBuilder;
 use self::dial::{Dial, Socket};
 use self::failure::Failure;
-use self::hosts::{Host, from_now};
+use self::hosts::Host;
+pub(crate) use self::hosts::from_now;
 use self::journal::Journal;
 pub(crate) use self::peer::Peer;
 use self::provider::Source;
@@ -300,15 +301,15 @@ impl Connector {
             .await
     }
 
-    /// A transport to the first host that gives one, by the connector's own
-    /// bound: for a client that says the start-up message itself.
+    /// A transport to the first host that gives one, by this deadline: for a
+    /// client that says the start-up message itself.
     ///
     /// # Errors
     /// As [`connect`](Connector::connect).
     ///
     /// # Cancel safety
     /// Dropping it closes what it has opened.
-    pub(crate) async fn establish(&self) -> Result<Established, Error> {
+    pub(crate) async fn establish(&self, deadline: Instant) -> Result<Established, Error> {
         let Source::Fixed(config) = &self.inner.source else {
             return Err(Error::config(
                 "a client that authenticates by itself can't use a connector with a \
@@ -317,7 +318,7 @@ impl Connector {
         };
         let background = Context::background();
         let journal = Journal::new(&background);
-        let (begun, deadline) = (Instant::now(), self.deadline(&background));
+        let begun = Instant::now();
         let attempt = Attempt {
             connector: self,
             config,

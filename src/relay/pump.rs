@@ -37,10 +37,13 @@ pub(super) struct Pump<S> {
 }
 
 impl<S> Pump<S> {
-    pub(super) fn new(client: S) -> Pump<S> {
+    /// `early`: what the client has said already.
+    pub(super) fn new(client: S, early: &[u8]) -> Pump<S> {
+        let mut down = Buffer::new(DOWN);
+        down.extend(early);
         Pump {
             client,
-            down: Buffer::new(DOWN),
+            down,
             up: Buffer::new(UP),
             left: false,
             terminates: false,

@@ -15,16 +15,17 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::TargetSessionAttrs;
 use tracing::debug;
 
-use super::dialogue::{Lost, Opening, ask, authenticate, opening};
+use super::dialogue::{Dialogue, EARLY, Lost};
+use super::opening::{Opening, opening};
 use super::pump::Pump;
-use crate::connect::{Connector, Established};
+use crate::connect::{Connector, Established, from_now};
 use crate::error::{Error, Phase, response_texts};
 use crate::session::driver::Driver;
-use crate::session::{self, Session, SessionStream};
+use crate::session::{self, Session};
 use crate::settings::EofProof;
 use crate::wire::message;
 
@@ -48,12 +49,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let bound = connector.settings().connect_deadline;
-    let started = match timeout(bound, start(connector, &mut client)).await {
+    // The connect inside has the same deadline and is asked first: it knows
+    // better what was waited for.
+    let deadline = from_now(bound);
+    let started = match timeout_at(deadline, start(connector, &mut client, deadline)).await {
         Ok(started) => started,
         Err(_) => Err(Failed::timed_out(bound)),
     };
     match started {
-        Ok(session) => Ok(Driver::new(session.0, Pump::new(client))),
+        Ok((session, early)) => Ok(Driver::new(session.0, Pump::new(client, &early))),
         Err(Failed::Left) => Err(Stop::Left),
         Err(Failed::Passed(error)) => Err(Stop::Failed(error)),
         Err(Failed::Tell(code, error)) => {
@@ -102,8 +106,13 @@ impl Failed {
     }
 }
 
-/// A session that is ready, and has that yet to say.
-async fn start<S>(connector: &Connector, client: &mut S) -> Result<Session, Failed>
+/// A session that is ready, and has that yet to say; what the client has said
+/// before it was.
+async fn start<S>(
+    connector: &Connector,
+    client: &mut S,
+    deadline: Instant,
+) -> Result<(Session, Vec<u8>), Failed>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -118,7 +127,7 @@ where
         }
         Err(_) => return Err(Failed::Left),
     };
-    let (established, early) = establish(connector, client).await?;
+    let (established, early) = establish(connector, client, deadline).await?;
     let Established {
         transport,
         peer,
@@ -127,22 +136,24 @@ where
     let (mut stream, shared) = session::open(transport, Arc::new(peer), connector.clone());
     let session = Session(shared);
     session.0.lock().machine.listen();
-    let begin = async {
-        stream.write_all(&packet).await?;
-        stream.write_all(&early).await?;
-        stream.flush().await
-    };
-    begin.await.map_err(|error| lost(Lost::Server(error)))?;
-    authenticate(client, &mut stream).await.map_err(lost)?;
-    check_target(connector, &host, &mut stream).await?;
-    prove_eof(connector, &session, &mut stream)
-        .await
-        .map_err(lost)?;
-    session
-        .0
-        .lock()
-        .say(|up| message::ready_for_query(up, b'I'));
-    Ok(session)
+    let mut dialogue = Dialogue::new(client, &mut stream, early);
+    dialogue.authenticate(&packet).await.map_err(lost)?;
+    let wrong = check_target(connector, &host, &mut dialogue).await?;
+    if wrong.is_none() {
+        let proven = prove_eof(connector, &session, &mut dialogue).await;
+        proven.map_err(lost)?;
+    }
+    let said = dialogue.into_said();
+    if let Some(error) = wrong {
+        let _ = stream.write_all(message::TERMINATE).await;
+        let _ = stream.flush().await;
+        return Err(Failed::Tell(message::COME_AGAIN, error));
+    }
+    session.0.lock().say(|up| {
+        message::ready_for_query(up, b'I');
+        up.extend_from_slice(&said.by_server);
+    });
+    Ok((session, said.by_client))
 }
 
 /// A transport for the client, unless it leaves before there is one. What it says
@@ -150,12 +161,13 @@ where
 async fn establish<S>(
     connector: &Connector,
     client: &mut S,
+    deadline: Instant,
 ) -> Result<(Established, Vec<u8>), Failed>
 where
     S: AsyncRead + Unpin,
 {
     let mut early = Vec::new();
-    let mut establishing = pin!(connector.establish());
+    let mut establishing = pin!(connector.establish(deadline));
     let established = poll_fn(|cx| {
         if let Poll::Ready(result) = establishing.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(Failed::connect));
@@ -177,24 +189,26 @@ where
     Ok((established, early))
 }
 
-/// Rule 3.
-async fn check_target(
+/// Rule 3: what is wrong with the server, if anything is.
+async fn check_target<C, S>(
     connector: &Connector,
     host: &str,
-    stream: &mut SessionStream,
-) -> Result<(), Failed> {
+    dialogue: &mut Dialogue<'_, C, S>,
+) -> Result<Option<Error>, Failed>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let wanted = connector
         .config()
         .map_or(TargetSessionAttrs::Any, |config| {
             config.get_target_session_attrs()
         });
     if wanted == TargetSessionAttrs::Any {
-        return Ok(());
+        return Ok(None);
     }
-    let read_only = ask(stream, "SHOW transaction_read_only")
-        .await
-        .map_err(lost)?;
-    let wrong = match (wanted, read_only.as_deref()) {
+    let answer = dialogue.ask("SHOW transaction_read_only").await;
+    let wrong = match (wanted, answer.map_err(lost)?.as_deref()) {
         (TargetSessionAttrs::ReadWrite, Some("on")) => {
             "takes no writes, which target_session_attrs=read-write asks for"
         }
@@ -203,28 +217,27 @@ async fn check_target(
         }
         (_, Some(_)) => {
             connector.favour(host);
-            return Ok(());
+            return Ok(None);
         }
         (_, None) => "did not say whether it takes writes",
     };
     connector.avoid(host);
     debug!(target: "pgdeadline", host, "host is of the wrong kind: {wrong}");
-    let _ = stream.write_all(message::TERMINATE).await;
-    let _ = stream.flush().await;
     let text = format!("{host}: the server {wrong}");
-    Err(Failed::Tell(
-        message::COME_AGAIN,
-        Error::connect(Phase::StartUp, text, None),
-    ))
+    Ok(Some(Error::connect(Phase::StartUp, text, None)))
 }
 
 /// As for a client of our own: does the EOF of a cancel prove anything (rule 4 of
 /// the design)?
-async fn prove_eof(
+async fn prove_eof<C, S>(
     connector: &Connector,
     session: &Session,
-    stream: &mut SessionStream,
-) -> Result<(), Lost> {
+    dialogue: &mut Dialogue<'_, C, S>,
+) -> Result<(), Lost>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let settings = connector.settings();
     let dials = settings.cancel_dials;
     let server = session.server().clone();
@@ -236,7 +249,7 @@ async fn prove_eof(
         (EofProof::NoProof, _) => false,
         (EofProof::Automatic, Some(known)) => known,
         (EofProof::Automatic, None) => {
-            let pid = ask(stream, "SELECT pg_backend_pid()").await?;
+            let pid = dialogue.ask("SELECT pg_backend_pid()").await?;
             let proves = pid.is_some_and(|pid| pid == session.process_id().to_string());
             connector.gates().set_eof_proves(&server, dials, proves);
             proves
@@ -246,21 +259,15 @@ async fn prove_eof(
     Ok(())
 }
 
-/// One of the two has closed. A server says why before it does, which was passed
-/// on; what is no PostgreSQL server doesn't.
 fn lost(lost: Lost) -> Failed {
-    let Lost::Server(error) = lost else {
+    let Lost::Server { error, told } = lost else {
         return Failed::Left;
     };
-    let passed = error.kind() == io::ErrorKind::UnexpectedEof;
     let text = format!("the start-up was not finished: {error}");
     let error = Error::find(&error)
         .unwrap_or_else(|| Error::connect(Phase::StartUp, text, Some(Box::new(error))));
-    match passed {
+    match told {
         true => Failed::Passed(error),
         false => Failed::Tell(message::UNREACHABLE, error),
     }
 }
-
-/// How much is kept of what a client says before it is asked anything.
-const EARLY: usize = 1024;
