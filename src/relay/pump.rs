@@ -277,7 +277,7 @@ fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) {
             }
         }
     };
-    let status = core.machine.client_status();
+    let status = core.machine.begin_answer();
     core.say(|up| {
         match done {
             Ok(None) => {}

@@ -82,6 +82,13 @@ impl Client {
         assert!(self.unread.is_empty(), "part of a message");
     }
 
+    /// Reads what comes within this time, which is no whole message.
+    pub(crate) async fn tries_to_hear(&mut self, time: Duration) {
+        if let Ok(next) = timeout(time, self.next()).await {
+            panic!("expected part of a message, heard {next:?}");
+        }
+    }
+
     /// What comes until the relay closes.
     pub(crate) async fn hears_out(&mut self) -> Vec<Heard> {
         let mut heard = Vec::new();

@@ -5,8 +5,12 @@
 //! thing happened. [`stage`] has what all of them use, [`client`] the client,
 //! [`say`] what it says.
 
+mod binding;
 mod client;
+mod copies;
+mod returns;
 mod say;
 mod stage;
 mod start_up;
 mod start_up_failures;
+mod target;

@@ -129,6 +129,16 @@ pub(crate) fn relay(
     (Client::new(near), tokio::spawn(connector.relay(far)))
 }
 
+/// A task that answers every cancel with EOF at once.
+pub(crate) fn answer_cancels(net: &Net) {
+    let net = net.clone();
+    tokio::spawn(async move {
+        loop {
+            net.cancel().await.close();
+        }
+    });
+}
+
 /// The relay's task ends.
 pub(crate) async fn ended(relay: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
     let ended = timeout(Duration::from_secs(100), relay).await;

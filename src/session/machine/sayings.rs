@@ -14,7 +14,9 @@
 
 use std::time::Duration;
 
-use super::{Attempt, Instant, LeaseId, LeaseKind, LeaseState, Machine, Retired, Timer, timers};
+use super::{
+    Attempt, Instant, LeaseId, LeaseKind, LeaseState, Machine, Request, Retired, Timer, timers,
+};
 use crate::wire::saying::Saying;
 
 impl Machine {
@@ -31,16 +33,14 @@ impl Machine {
             Some(Saying::Return | Saying::CheckOut(_))
         );
         if ends && !self.leases.released {
-            if !self.ledger.leave() {
-                self.retire(Retired::OutOfStep);
-            }
+            self.leave(|_| true);
             self.handle_released(self.leases.check_out_id(), now);
             self.polled = self.mark;
         }
     }
 
     /// What is to be done now of what the client said; to be followed by
-    /// [`answered`](Machine::answered).
+    /// [`begin_answer`](Machine::begin_answer).
     pub(crate) fn due_saying(&self) -> Option<Saying> {
         let saying = self.ledger.due_saying()?;
         match saying {
@@ -49,7 +49,18 @@ impl Machine {
         }
     }
 
-    /// It was done, and the answer is among what goes up.
+    /// It was done, and is answered with this transaction status; to be followed
+    /// by [`answered`](Machine::answered).
+    pub(crate) fn begin_answer(&mut self) -> u8 {
+        // What the last holder was told of its transaction is nothing to the
+        // next one.
+        if self.leases.released {
+            self.ledger.change_holder();
+        }
+        self.ledger.client_status().byte()
+    }
+
+    /// The answer is among what goes up.
     pub(crate) fn answered(&mut self, now: Instant) {
         self.ledger.answered_saying();
         self.taken_up = false;
@@ -59,7 +70,7 @@ impl Machine {
     /// The client is gone and will read nothing more.
     pub(crate) fn handle_left(&mut self, now: Instant) {
         self.ledger.answered_saying();
-        self.ledger.leave();
+        self.ledger.leave(|_| true);
         self.handle_client_gone(now);
         self.polled = self.mark;
         self.decide(now);
@@ -93,11 +104,6 @@ impl Machine {
         self.listens
     }
 
-    /// The transaction status that the client was told last.
-    pub(crate) fn client_status(&self) -> u8 {
-        self.ledger.client_status().byte()
-    }
-
     /// This lease's caller is brought back by `run` when it ends.
     pub(crate) fn set_runs(&mut self, id: LeaseId) {
         if let Some(lease) = self.leases.get_mut(id) {
@@ -129,14 +135,14 @@ impl Machine {
 
     /// An operation is over, and its caller with it.
     pub(super) fn unhear(&mut self, id: LeaseId) {
-        if !self.listens || !self.leases.ended(id) {
-            return;
+        if self.listens && self.leases.ended(id) {
+            self.leave(|request| request.lease == id);
         }
-        for request in self.ledger.requests_mut() {
-            if request.lease == id {
-                request.unheard = true;
-                request.hushed = false;
-            }
+    }
+
+    fn leave(&mut self, meant: impl Fn(&Request) -> bool) {
+        if !self.ledger.leave(meant) {
+            self.retire(Retired::OutOfStep);
         }
     }
 }
