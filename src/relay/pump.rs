@@ -2,10 +2,10 @@
 //!
 //! 1. Nothing is looked into here: whose a request is, what may be written, what
 //!    goes up, is the session's to decide.
-//! 2. A client that leaves is answered no more; its session is driven on until
-//!    nothing of it is left to do, and then told good-bye.
-//! 3. A client that left in the middle of a request can't end it: its session is
-//!    closed at once.
+//! 2. A client that leaves, or says good-bye, is answered no more; its session is
+//!    driven on until nothing of it is left to do, and then told good-bye.
+//! 3. What a client that left was in the middle of, nobody can end: its session
+//!    is closed at once.
 
 use std::convert::Infallible;
 use std::io;
@@ -32,8 +32,6 @@ pub(super) struct Pump<S> {
     /// From the session, not yet taken by the client.
     up: Buffer,
     left: bool,
-    /// Good-bye is among what goes down.
-    terminates: bool,
 }
 
 impl<S> Pump<S> {
@@ -46,7 +44,6 @@ impl<S> Pump<S> {
             down,
             up: Buffer::new(UP),
             left: false,
-            terminates: false,
         }
     }
 }
@@ -102,7 +99,7 @@ enum End {
     Server,
     /// The session has, or its socket failed.
     Session(io::Error),
-    /// The client has left in the middle of a request.
+    /// The client has left in the middle of a message, or of a request.
     Half,
 }
 
@@ -119,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             match self.down.poll_read_from(&mut self.client, cx) {
                 Poll::Ready(Ok(1..)) => moved = true,
                 Poll::Ready(Ok(0) | Err(_)) => {
-                    self.note_left(core, now);
+                    self.note_left(core, now)?;
                     moved = true;
                 }
                 Poll::Pending => {}
@@ -129,7 +126,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             return Ok(moved);
         }
         loop {
-            match core.poll_write(cx, self.down.bytes()) {
+            let wrote = core.poll_write(cx, self.down.bytes());
+            if core.machine.terminates() && !self.left {
+                self.note_left(core, now)?;
+                moved = true;
+            }
+            match wrote {
                 // What is left waits for an answer of the session's.
                 Poll::Ready(Ok(0)) => return Ok(moved),
                 Poll::Ready(Ok(len)) => {
@@ -168,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
             match self.up.poll_write_to(&mut self.client, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
-                    self.note_left(core, now);
+                    self.note_left(core, now)?;
                     return Ok(true);
                 }
                 Poll::Pending => return Ok(moved),
@@ -183,10 +185,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         Ok(true)
     }
 
-    fn note_left(&mut self, core: &mut Core, now: Instant) {
-        if !std::mem::replace(&mut self.left, true) {
-            core.machine.handle_left(now);
+    fn note_left(&mut self, core: &mut Core, now: Instant) -> Result<(), End> {
+        if std::mem::replace(&mut self.left, true) {
+            return Ok(());
         }
+        if core.machine.is_half_asked() {
+            return Err(End::Half);
+        }
+        core.machine.handle_left(now);
+        Ok(())
     }
 
     /// The client has left (rules 2 and 3). `true`: the server was told
@@ -198,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         if !self.down.is_empty() || !core.machine.may_leave() {
             return Ok(Poll::Pending);
         }
-        if !std::mem::replace(&mut self.terminates, true) {
+        if !core.machine.terminates() {
             self.down.extend(message::TERMINATE);
             return Ok(Poll::Ready(false));
         }

@@ -119,6 +119,14 @@ impl Client {
         bytes
     }
 
+    /// What comes until the relay closes, whole messages or not.
+    pub(crate) async fn reads_out(&mut self) -> Vec<u8> {
+        let mut bytes = self.unread.split().to_vec();
+        let read = timeout(STEP_BOUND, self.io.read_to_end(&mut bytes)).await;
+        read.expect("the end").expect("the end");
+        bytes
+    }
+
     async fn next(&mut self) -> Option<Heard> {
         loop {
             if let Some(heard) = Heard::take(&mut self.unread) {

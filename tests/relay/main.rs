@@ -8,8 +8,10 @@
 mod binding;
 mod client;
 mod copies;
+mod leaving;
 mod returns;
 mod say;
+mod server_gone;
 mod stage;
 mod start_up;
 mod start_up_failures;

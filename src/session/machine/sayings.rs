@@ -28,6 +28,9 @@ impl Machine {
 
     /// Takes in what was said last, if that is new (rule 1).
     pub(super) fn hear(&mut self, now: Instant) {
+        if self.client_gone {
+            return self.hear_nobody(now);
+        }
         let ends = matches!(
             self.ledger.saying(),
             Some(Saying::Return | Saying::CheckOut(_))
@@ -37,6 +40,13 @@ impl Machine {
             self.handle_released(self.leases.check_out_id(), now);
             self.polled = self.mark;
         }
+    }
+
+    /// What a client had said before it left, in vain.
+    fn hear_nobody(&mut self, now: Instant) {
+        self.ledger.answered_saying();
+        self.ledger.leave(|_| true);
+        self.abandon(now);
     }
 
     /// What is to be done now of what the client said; to be followed by
@@ -67,13 +77,19 @@ impl Machine {
         self.decide(now);
     }
 
-    /// The client is gone and will read nothing more.
+    /// The client is gone: it says nothing more and reads nothing more.
     pub(crate) fn handle_left(&mut self, now: Instant) {
         self.ledger.answered_saying();
         self.ledger.leave(|_| true);
+        self.ledger.hang_up();
         self.handle_client_gone(now);
         self.polled = self.mark;
         self.decide(now);
+    }
+
+    /// Has the client said Terminate?
+    pub(crate) fn terminates(&self) -> bool {
+        self.ledger.terminates()
     }
 
     /// Is there nothing left that the server would have to be waited for?
@@ -81,7 +97,7 @@ impl Machine {
         self.ledger.is_empty() && !self.holds() && self.attempt == Attempt::None
     }
 
-    /// Has the client begun a request that it has not ended?
+    /// Has the client begun something that nobody but itself can end?
     pub(crate) fn is_half_asked(&self) -> bool {
         self.ledger.is_half_asked()
     }

@@ -64,6 +64,8 @@ pub(crate) struct Ledger {
     own: Option<Own>,
     /// Is what a client says to the session taken as that?
     listens: bool,
+    /// The client has said Terminate.
+    terminates: bool,
     starting: bool,
     /// One byte, 'S' or 'N', is to come for each SSLRequest or GSSENCRequest.
     negotiations: u8,
@@ -119,6 +121,7 @@ impl Ledger {
             client_copies: false,
             own: None,
             listens: false,
+            terminates: false,
             starting: true,
             negotiations: 0,
             server: Status::Idle,

@@ -48,9 +48,20 @@ impl Ledger {
         (dropped && !self.mid_message_up() && !before.any(waits)).then_some(saying)
     }
 
-    /// Has the client begun a request that it has not ended?
+    /// Has the client begun something that nobody but itself can end: a message,
+    /// or a request?
     pub(crate) fn is_half_asked(&self) -> bool {
-        self.open.is_some()
+        self.open.is_some() || self.tail_sync_due || !self.frontend.at_boundary()
+    }
+
+    /// Has it said Terminate?
+    pub(crate) fn terminates(&self) -> bool {
+        self.terminates
+    }
+
+    /// It says nothing more: a COPY of its own it won't end.
+    pub(crate) fn hang_up(&mut self) {
+        self.client_copies = false;
     }
 
     /// Takes a request of which too little has come to know what it is for work.

@@ -88,6 +88,15 @@ impl Backend {
         message.expect("expected a message, but the client closed")
     }
 
+    /// Reads whatever message comes next; `None`: the connection has ended, be it
+    /// in the middle of a message.
+    ///
+    /// # Panics
+    /// When neither comes.
+    pub async fn next_or_end(&mut self) -> Option<Frontend> {
+        bounded("a message or the end", self.next()).await
+    }
+
     /// Sends messages.
     ///
     /// # Panics
