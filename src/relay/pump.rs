@@ -135,13 +135,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
                 // What is left waits for an answer of the session's.
                 Poll::Ready(Ok(0)) => return Ok(moved),
                 Poll::Ready(Ok(len)) => {
+                    // The driver flushes.
                     self.down.consume(len);
                     moved = true;
                     if self.down.is_empty() {
-                        return match core.poll_flush(cx) {
-                            Poll::Ready(Err(error)) => Err(End::Session(error)),
-                            Poll::Ready(Ok(())) | Poll::Pending => Ok(true),
-                        };
+                        return Ok(true);
                     }
                 }
                 Poll::Ready(Err(error)) => return Err(End::Session(error)),

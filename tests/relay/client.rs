@@ -46,6 +46,12 @@ impl Client {
         byte.expect("an answer").expect("the relay is there")
     }
 
+    /// What the next message is.
+    pub(crate) async fn next_tag(&mut self) -> u8 {
+        let next = timeout(STEP_BOUND, self.next()).await;
+        next.expect("a message").expect("the relay is there").tag
+    }
+
     /// The next messages have these tags, one a letter.
     #[track_caller]
     pub(crate) fn hears(&mut self, tags: &str) -> impl Future<Output = Vec<Heard>> {

@@ -12,6 +12,7 @@ mod leaving;
 mod returns;
 mod say;
 mod server_gone;
+mod sizes;
 mod stage;
 mod start_up;
 mod start_up_failures;
