@@ -53,12 +53,15 @@ impl Stage {
 
     pub(crate) async fn open(net: Net, connector: Connector, capacity: usize) -> Stage {
         let (mut client, relay) = relay(&connector, capacity);
-        let (_, backend) = tokio::join!(client.says(say::start_up()), async {
+        let starts = async {
+            client.says(say::start_up()).await;
+            client.hears(WELCOME).await;
+        };
+        let ((), backend) = tokio::join!(starts, async {
             let mut backend = net.backend().await;
             backend.authenticate(PID, KEY).await;
             backend
         });
-        client.hears(WELCOME).await;
         Stage {
             net,
             connector,
@@ -153,11 +156,15 @@ pub(crate) async fn is_bound(client: &mut Client, binding: &Binding) {
 }
 
 pub(crate) async fn serves_on(client: &mut Client, backend: &mut Backend) {
-    client.says(say::query("SELECT 'next'")).await;
-    backend.expect(Expect::query("SELECT 'next'")).await;
-    backend.send(rows(1)).await;
-    let heard = client.hears("TDCZ").await;
-    assert_eq!(heard[3].status(), b'I');
+    let asks = async {
+        client.says(say::query("SELECT 'next'")).await;
+        let heard = client.hears("TDCZ").await;
+        assert_eq!(heard[3].status(), b'I');
+    };
+    tokio::join!(asks, async {
+        backend.expect(Expect::query("SELECT 'next'")).await;
+        backend.send(rows(1)).await;
+    });
 }
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {

@@ -97,6 +97,16 @@ impl Backend {
         bounded("a message or the end", self.next()).await
     }
 
+    /// Reads bytes, whatever they are. `false`: the connection has ended.
+    ///
+    /// # Panics
+    /// When neither comes.
+    pub async fn next_bytes(&mut self) -> bool {
+        self.unread.clear();
+        let read = bounded("bytes or the end", self.io.read_buf(&mut self.unread)).await;
+        matches!(read, Ok(1..))
+    }
+
     /// Sends messages.
     ///
     /// # Panics
