@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
 use pgdeadline::Error;
 use pgdeadline_tests::scripted::STEP_BOUND;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -133,7 +134,18 @@ impl Client {
         bytes
     }
 
-    async fn next(&mut self) -> Option<Heard> {
+    /// Is a message of this tag among what has come and was not heard?
+    pub(crate) async fn has_heard(&mut self, tag: u8) -> bool {
+        while let Some(Ok(1..)) = self.io.read_buf(&mut self.unread).now_or_never() {}
+        let mut unread = self.unread.clone();
+        std::iter::from_fn(|| Heard::take(&mut unread)).any(|heard| heard.tag == tag)
+    }
+
+    /// The next message; `None`: the relay has closed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn next(&mut self) -> Option<Heard> {
         loop {
             if let Some(heard) = Heard::take(&mut self.unread) {
                 return Some(heard);

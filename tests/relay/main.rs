@@ -8,11 +8,13 @@
 mod binding;
 mod client;
 mod copies;
+mod counts;
 mod leaving;
 mod noise;
 mod reflex;
 mod returns;
 mod say;
+mod server;
 mod server_gone;
 mod sizes;
 mod splits;

@@ -86,23 +86,21 @@ impl Ledger {
         self.sweep();
     }
 
-    /// Whoever has asked for what is `meant` is gone. `false`, and nothing is
-    /// changed: the client may have been left at a point from where nobody knows
-    /// how many ReadyForQuery it counts on, a COPY of the simple protocol that
-    /// has not begun.
+    /// Whoever has asked for what is `meant` is gone. `false`: the client may have
+    /// been left at a point from where nobody knows how many ReadyForQuery it
+    /// counts on, a COPY of the simple protocol that has not begun; so none goes
+    /// up any more.
     pub(crate) fn leave(&mut self, meant: impl Fn(&Request) -> bool) -> bool {
         let left = |request: &Request| {
             let open = request.stage != Stage::Done && !request.ready_up;
             request.class != Class::Said && open && meant(request)
         };
         let mut all = self.requests.iter();
-        if all.any(|request| left(request) && request.may_be_miscounted()) {
-            return false;
-        }
+        let known = !all.any(|request| left(request) && request.may_be_miscounted());
         for request in self.requests.iter_mut().filter(|request| left(request)) {
             request.unheard = true;
-            request.hushed = false;
+            request.hushed = !known;
         }
-        true
+        known
     }
 }
