@@ -165,4 +165,4 @@ impl Machine {
 
 /// `run` brings its caller back in the next poll of its task; a machine that
 /// stalls longer than this costs a connection, no more.
-const HUSH: Duration = Duration::from_millis(200);
+pub(super) const HUSH: Duration = Duration::from_millis(200);

@@ -65,8 +65,13 @@ impl Ledger {
     }
 
     /// Takes a request of which too little has come to know what it is for work.
-    /// `false`: there is none.
+    /// `false`: there is none, or there will be room for the rest of it when what
+    /// stands before it is written.
     pub(crate) fn decide_class(&mut self) -> bool {
+        let last = self.next_request().wrapping_sub(1);
+        if self.parts.front().is_some_and(|part| part.request != last) {
+            return false;
+        }
         match self.requests.back_mut() {
             Some(last) if last.class == Class::Undecided => {
                 last.class = Class::Work;
