@@ -319,3 +319,29 @@ fn a_copy_that_a_client_has_left_is_ended() {
     pair.poll();
     assert!(pair.machine.may_leave(), "{:?}", pair.machine);
 }
+
+#[test]
+fn a_copy_that_begins_when_its_client_has_left_it_is_ended_and_over() {
+    for leaves in [false, true] {
+        let mut pair = listening();
+        pair.send(&client::execute("copy"));
+        assert_eq!(pair.got(), "BES");
+        if leaves {
+            pair.machine.handle_left(pair.now);
+            pair.settle();
+        } else {
+            pair.send(&client::sync());
+        }
+        let attempt = pair.cancel();
+        pair.receive(&[server::bind_complete(), server::copy_in_response()].concat());
+        assert_eq!(pair.got(), "fS");
+        pair.receive(&cancelled(b'I'));
+        pair.over(attempt, Outcome::Eof);
+        // Whether it had read the first Sync before that, a fence tells.
+        assert_eq!(pair.got(), "Q");
+        pair.receive(&[server::empty_query_response(), server::ready(b'I')].concat());
+        pair.poll();
+        assert!(pair.machine.may_leave(), "{:?}", pair.machine);
+        assert_eq!(pair.answer().is_some(), !leaves);
+    }
+}
