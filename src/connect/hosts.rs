@@ -125,7 +125,7 @@ pub(super) fn share(deadline: Instant, left: usize) -> Instant {
 }
 
 /// An instant `time` from now, or as good as never where the clock ends.
-pub(super) fn from_now(time: Duration) -> Instant {
+pub(crate) fn from_now(time: Duration) -> Instant {
     const AS_GOOD_AS_NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
     let now = Instant::now();
     now.checked_add(time).unwrap_or(now + AS_GOOD_AS_NEVER)

@@ -53,7 +53,7 @@ use self::avoided::Avoided;
 pub use self::builder::ConnectorBuilder;
 use self::dial::{Dial, Socket};
 use self::failure::Failure;
-use self::hosts::from_now;
+pub(crate) use self::hosts::from_now;
 use self::journal::Journal;
 pub(crate) use self::peer::Peer;
 use self::provider::Source;

@@ -1,144 +1,239 @@
-//! Start-up packets of a client, and the few messages that the relay reads
-//! itself before it is a session's.
+//! What client and server say to each other before they are a session's, and
+//! what the relay asks the server in between.
+//!
+//! 1. The client hears all that the server says until it is ready, and of what
+//!    the relay asks nothing but what the server says beside the answer.
+//! 2. A client that leaves is noticed whatever is waited for, as long as it has
+//!    not said more than [`EARLY`] of what it was not asked for yet.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use crate::wire::backend::Backend;
 use crate::wire::framer::{Framer, Malformed};
 use crate::wire::message;
 
-/// What a client opens with.
-pub(super) enum Opening {
-    /// A start-up message, whole.
-    StartUp(Vec<u8>),
-    /// A CancelRequest: nobody has our keys but the session's own client.
-    Cancel,
+/// See the [module](self).
+pub(super) struct Dialogue<'a, C, S> {
+    client: &'a mut C,
+    server: &'a mut S,
+    from_client: Framer,
+    from_server: Backend,
+    /// Of the client, not passed on.
+    early: Vec<u8>,
+    /// Of the server, not looked at.
+    rest: Vec<u8>,
+    /// The client was passed a part of a message, and nothing else may follow.
+    half_told: bool,
+    /// It was passed an ErrorResponse.
+    told: bool,
 }
 
-/// Reads what a client opens with; says no to encryption, which has no use
-/// inside a process.
-///
-/// # Errors
-/// `InvalidData`: it is no client of PostgreSQL. `UnexpectedEof`: it has left.
-pub(super) async fn opening(
-    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-) -> io::Result<Opening> {
-    loop {
-        let mut head = [0; 8];
-        client.read_exact(&mut head).await?;
-        let [a, b, c, d, e, f, g, h] = head;
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        match u32::from_be_bytes([e, f, g, h]) {
-            SSL_REQUEST | GSSENC_REQUEST if length == head.len() => {
-                client.write_all(&[message::NO_ENCRYPTION]).await?;
-                client.flush().await?;
-            }
-            CANCEL_REQUEST => return Ok(Opening::Cancel),
-            _ if (head.len()..=MAX_START_UP).contains(&length) => {
-                let mut packet = head.to_vec();
-                packet.resize(length, 0);
-                client.read_exact(&mut packet[head.len()..]).await?;
-                return Ok(Opening::StartUp(packet));
-            }
-            _ => {
-                let text = format!("a start-up packet can't be {length} bytes long");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
-        }
-    }
-}
-
-/// Which of the two an error is of.
+/// One of the two has closed, or speaks no PostgreSQL.
 pub(super) enum Lost {
     Client,
-    Server(io::Error),
+    Server {
+        error: io::Error,
+        /// The client knows why, or can't be told.
+        told: bool,
+    },
 }
 
-/// Passes messages in both directions until the server is ready, beginning with
-/// what it has said already. What it says then, its ReadyForQuery, is kept back.
-///
-/// # Errors
-/// One of the two has closed; the server mostly after an error that has been
-/// passed on.
-pub(super) async fn authenticate(
-    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    server: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    mut said: Vec<u8>,
-) -> Result<(), Lost> {
-    let (mut from_client, mut from_server) = ([0; CHUNK], [0; CHUNK]);
-    loop {
-        // Whole messages only: behind half of one the client could be told
-        // nothing of ours.
-        let mut whole = 0;
-        let mut bytes = said.as_slice();
-        let mut framer = Framer::default();
-        while let Some(piece) = framer.next(&mut bytes).map_err(invalid)? {
-            match (piece.ends, piece.tag) {
-                (false, _) if said.len() > MAX_MESSAGE => return Err(too_long()),
-                (false, _) => break,
-                (true, b'Z') => {
-                    let pass = client.write_all(&said[..whole]).await;
-                    pass.map_err(|_| Lost::Client)?;
-                    return client.flush().await.map_err(|_| Lost::Client);
-                }
-                (true, _) => whole += piece.raw.len(),
-            }
-        }
-        let pass = client.write_all(&said[..whole]).await;
-        pass.map_err(|_| Lost::Client)?;
-        client.flush().await.map_err(|_| Lost::Client)?;
-        said.drain(..whole);
-        match either(client, &mut from_client, server, &mut from_server).await? {
-            Side::Server(len) => said.extend_from_slice(&from_server[..len]),
-            Side::Client(len) => {
-                let pass = async {
-                    server.write_all(&from_client[..len]).await?;
-                    server.flush().await
-                };
-                pass.await.map_err(Lost::Server)?;
-            }
+/// What was said that belongs to the session.
+pub(super) struct Said {
+    pub(super) by_client: Vec<u8>,
+    pub(super) by_server: Vec<u8>,
+}
+
+impl<'a, C, S> Dialogue<'a, C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// `early`: what the client has said behind its start-up message; `rest`: what
+    /// the server has answered to that.
+    pub(super) fn new(client: &'a mut C, server: &'a mut S, early: Vec<u8>, rest: Vec<u8>) -> Self {
+        Dialogue {
+            client,
+            server,
+            from_client: Framer::default(),
+            from_server: Backend::new(),
+            early,
+            rest,
+            half_told: false,
+            told: false,
         }
     }
-}
 
-/// Asks the server something, and gives the first field of the first row that it
-/// answers with.
-pub(super) async fn ask(
-    server: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    text: &str,
-) -> Result<Option<String>, Lost> {
-    let mut question = Vec::new();
-    message::query(&mut question, text);
-    let send = async {
-        server.write_all(&question).await?;
-        server.flush().await
-    };
-    send.await.map_err(Lost::Server)?;
-    let (mut framer, mut chunk) = (Framer::default(), [0; CHUNK]);
-    let (mut row, mut field) = (Vec::new(), None);
-    loop {
-        let len = match server.read(&mut chunk).await {
-            Ok(0) => return Err(Lost::Server(io::ErrorKind::UnexpectedEof.into())),
-            Ok(len) => len,
-            Err(error) => return Err(Lost::Server(error)),
-        };
-        let mut bytes = &chunk[..len];
-        while let Some(piece) = framer.next(&mut bytes).map_err(invalid)? {
-            match piece.tag {
-                b'D' if field.is_none() && row.len() < CHUNK => {
-                    row.extend_from_slice(piece.body);
-                    if piece.ends {
-                        field = Some(first_field(&row));
-                    }
+    /// Passes on what both say until the server is ready. Its ReadyForQuery is kept
+    /// back.
+    pub(super) async fn authenticate(&mut self) -> Result<(), Lost> {
+        loop {
+            self.pass_down().await?;
+            let mut bytes = std::mem::take(&mut self.rest);
+            let mut left = &bytes[..];
+            while let Some(piece) = self.from_server.next(&mut left).map_err(|m| self.no(m))? {
+                if piece.tag != b'Z' {
+                    self.told |= piece.tag == b'E';
+                    self.tell_client(piece.raw, piece.ends).await?;
+                } else if piece.ends {
+                    let read = bytes.len() - left.len();
+                    bytes.drain(..read);
+                    self.rest = bytes;
+                    return Ok(());
                 }
-                b'Z' if piece.ends => return Ok(field.flatten()),
-                _ => {}
+            }
+            self.flush_client().await?;
+            self.listen().await?;
+        }
+    }
+
+    /// Asks the server something, and gives the first field of the first row
+    /// that it answers with.
+    pub(super) async fn ask(&mut self, text: &str) -> Result<Option<String>, Lost> {
+        let mut question = Vec::new();
+        message::query(&mut question, text);
+        self.tell_server(&question).await?;
+        let (mut row, mut error, mut field) = (Vec::new(), Vec::new(), None);
+        loop {
+            let mut bytes = std::mem::take(&mut self.rest);
+            let mut left = &bytes[..];
+            while let Some(piece) = self.from_server.next(&mut left).map_err(|m| self.no(m))? {
+                match piece.tag {
+                    b'A' | b'N' | b'S' => self.tell_client(piece.raw, piece.ends).await?,
+                    b'D' if field.is_none() && row.len() < LONG => {
+                        row.extend_from_slice(piece.body);
+                        if piece.ends {
+                            field = Some(first_field(&row));
+                        }
+                    }
+                    b'E' if error.len() < LONG => {
+                        error.extend_from_slice(piece.raw);
+                        // The server's last word, whatever it was asked.
+                        if piece.ends && self.from_server.fatal(true) == Some(true) {
+                            self.told = true;
+                            self.tell_client(&error, true).await?;
+                        }
+                        if piece.ends {
+                            error.clear();
+                        }
+                    }
+                    b'Z' if piece.ends => {
+                        let read = bytes.len() - left.len();
+                        bytes.drain(..read);
+                        self.rest = bytes;
+                        self.flush_client().await?;
+                        return Ok(field.flatten());
+                    }
+                    _ => {}
+                }
+            }
+            self.flush_client().await?;
+            self.listen().await?;
+        }
+    }
+
+    /// What is the session's to deal with.
+    pub(super) fn into_said(self) -> Said {
+        Said {
+            by_client: self.early,
+            by_server: self.rest,
+        }
+    }
+
+    /// Passes on what the client says of its own identity. All else is a
+    /// request, and waits for its turn.
+    async fn pass_down(&mut self) -> Result<(), Lost> {
+        let mut left = &self.early[..];
+        loop {
+            let at_boundary = self.from_client.at_boundary();
+            if at_boundary && left.first().is_some_and(|tag| *tag != b'p') {
+                break;
+            }
+            // The session names what is no message when it gets it.
+            if !matches!(self.from_client.next(&mut left), Ok(Some(_))) {
+                left = &[];
+                break;
             }
         }
+        let passed = self.early.len() - left.len();
+        if passed > 0 {
+            let bytes: Vec<u8> = self.early.drain(..passed).collect();
+            self.tell_server(&bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_server(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        let tell = async {
+            self.server.write_all(bytes).await?;
+            self.server.flush().await
+        };
+        tell.await.map_err(|error| self.lost(error))
+    }
+
+    async fn tell_client(&mut self, bytes: &[u8], ends: bool) -> Result<(), Lost> {
+        self.half_told = !ends;
+        let told = self.client.write_all(bytes).await;
+        told.map_err(|_| Lost::Client)
+    }
+
+    async fn flush_client(&mut self) -> Result<(), Lost> {
+        self.client.flush().await.map_err(|_| Lost::Client)
+    }
+
+    /// Waits until one of them says something.
+    async fn listen(&mut self) -> Result<(), Lost> {
+        let heard = poll_fn(|cx| {
+            let mut chunk = [0; CHUNK];
+            let mut buf = ReadBuf::new(&mut chunk);
+            if let Poll::Ready(result) = Pin::new(&mut *self.server).poll_read(cx, &mut buf) {
+                self.rest.extend_from_slice(buf.filled());
+                return Poll::Ready(match result {
+                    Ok(()) if buf.filled().is_empty() => {
+                        Err(Some(io::ErrorKind::UnexpectedEof.into()))
+                    }
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(Some(error)),
+                });
+            }
+            let room = EARLY.saturating_sub(self.early.len()).min(CHUNK);
+            if room == 0 {
+                return Poll::Pending;
+            }
+            let mut buf = ReadBuf::new(&mut chunk[..room]);
+            let read = Pin::new(&mut *self.client).poll_read(cx, &mut buf);
+            read.map(|result| {
+                self.early.extend_from_slice(buf.filled());
+                match result {
+                    Ok(()) if !buf.filled().is_empty() => Ok(()),
+                    _ => Err(None),
+                }
+            })
+        });
+        match heard.await {
+            Ok(()) => Ok(()),
+            Err(None) => Err(Lost::Client),
+            Err(Some(error)) => Err(self.lost(error)),
+        }
+    }
+
+    fn lost(&self, error: io::Error) -> Lost {
+        Lost::Server {
+            error,
+            told: self.told || self.half_told,
+        }
+    }
+
+    fn no(&self, malformed: Malformed) -> Lost {
+        self.lost(io::Error::new(
+            io::ErrorKind::InvalidData,
+            malformed.to_string(),
+        ))
     }
 }
 
@@ -149,54 +244,9 @@ fn first_field(row: &[u8]) -> Option<String> {
     String::from_utf8(rest.get(..length)?.to_vec()).ok()
 }
 
-/// Which of two has said something, and how much.
-enum Side {
-    Client(usize),
-    Server(usize),
-}
-
-async fn either(
-    client: &mut (impl AsyncRead + Unpin),
-    from_client: &mut [u8],
-    server: &mut (impl AsyncRead + Unpin),
-    from_server: &mut [u8],
-) -> Result<Side, Lost> {
-    poll_fn(|cx| {
-        let mut buf = ReadBuf::new(from_server);
-        if let Poll::Ready(result) = Pin::new(&mut *server).poll_read(cx, &mut buf) {
-            return Poll::Ready(match (result, buf.filled().len()) {
-                (Ok(()), 0) => Err(Lost::Server(io::ErrorKind::UnexpectedEof.into())),
-                (Ok(()), len) => Ok(Side::Server(len)),
-                (Err(error), _) => Err(Lost::Server(error)),
-            });
-        }
-        let mut buf = ReadBuf::new(from_client);
-        let read = Pin::new(&mut *client).poll_read(cx, &mut buf);
-        read.map(|result| match (result, buf.filled().len()) {
-            (Ok(()), len @ 1..) => Ok(Side::Client(len)),
-            _ => Err(Lost::Client),
-        })
-    })
-    .await
-}
-
-fn too_long() -> Lost {
-    let text = format!("a message of the start-up is longer than {MAX_MESSAGE} bytes");
-    Lost::Server(io::Error::new(io::ErrorKind::InvalidData, text))
-}
-
-fn invalid(malformed: Malformed) -> Lost {
-    Lost::Server(io::Error::new(
-        io::ErrorKind::InvalidData,
-        malformed.to_string(),
-    ))
-}
-
-const SSL_REQUEST: u32 = 80_877_103;
-const GSSENC_REQUEST: u32 = 80_877_104;
-const CANCEL_REQUEST: u32 = 80_877_102;
-/// The server's own bound, `MAX_STARTUP_PACKET_LENGTH` in its pqcomm.h.
-const MAX_START_UP: usize = 10_000;
-/// libpq's bound of a message during start-up.
-const MAX_MESSAGE: usize = 30_000;
+/// How much is kept of what a client says before it is asked anything.
+pub(super) const EARLY: usize = 1024;
+/// How much is read at once.
 const CHUNK: usize = 1024;
+/// No answer that is looked into is longer.
+const LONG: usize = 1024;

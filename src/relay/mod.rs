@@ -38,6 +38,7 @@
 mod binding;
 mod buffer;
 mod dialogue;
+mod opening;
 mod pump;
 mod socket;
 mod startup;

@@ -2,10 +2,10 @@
 //!
 //! 1. Nothing is looked into here: whose a request is, what may be written, what
 //!    goes up, is the session's to decide.
-//! 2. A client that leaves is answered no more; its session is driven on until
-//!    nothing of it is left to do, and then told good-bye.
-//! 3. A client that left in the middle of a request can't end it: its session is
-//!    closed at once.
+//! 2. A client that leaves, or says good-bye, is answered no more; its session is
+//!    driven on until nothing of it is left to do, and then told good-bye.
+//! 3. What a client that left was in the middle of, nobody can end: its session
+//!    is closed at once.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,19 +34,19 @@ pub(super) struct Pump<S> {
     left: bool,
     /// One of the two had more when its turn was over.
     more: bool,
-    /// Good-bye is among what goes down.
-    terminates: bool,
 }
 
 impl<S> Pump<S> {
-    pub(super) fn new(client: S) -> Pump<S> {
+    /// `early`: what the client has said already.
+    pub(super) fn new(client: S, early: &[u8]) -> Pump<S> {
+        let mut down = Buffer::new(DOWN);
+        down.extend(early);
         Pump {
             client,
-            down: Buffer::new(DOWN),
+            down,
             up: Buffer::new(UP),
             left: false,
             more: false,
-            terminates: false,
         }
     }
 }
@@ -56,8 +56,9 @@ impl<S> Pump<S> {
 pub(super) struct Relayed<S>(Arc<Mutex<Pump<S>>>);
 
 impl<S: ClientSocket> Relayed<S> {
-    pub(super) fn new(client: S, shared: &Shared) -> Relayed<S> {
-        let pump = Arc::new(Mutex::new(Pump::new(client)));
+    /// `early`: what the client has said already.
+    pub(super) fn new(client: S, early: &[u8], shared: &Shared) -> Relayed<S> {
+        let pump = Arc::new(Mutex::new(Pump::new(client, early)));
         let weak = Arc::downgrade(&pump);
         shared.set_look(move |shared| match weak.upgrade() {
             Some(pump) => look(&pump, shared),
@@ -178,7 +179,7 @@ enum End {
     Server,
     /// The session has, or its socket failed.
     Session(io::Error),
-    /// The client has left in the middle of a request.
+    /// The client has left in the middle of a message, or of a request.
     Half,
 }
 
@@ -196,7 +197,7 @@ impl<S: ClientSocket> Pump<S> {
                 false => self.down.poll_read_from(&mut self.client, cx),
             };
             if let Poll::Ready(Ok(0) | Err(_)) = came {
-                self.note_left(core, now);
+                self.note_left(core, now)?;
             }
             if self.down.is_empty() {
                 return Ok(());
@@ -218,16 +219,19 @@ impl<S: ClientSocket> Pump<S> {
         now: Instant,
     ) -> Result<(), End> {
         loop {
-            match core.poll_write(cx, self.down.bytes()) {
+            let wrote = core.poll_write(cx, self.down.bytes());
+            if core.machine.terminates() && !self.left {
+                self.note_left(core, now)?;
+                self.more = true;
+            }
+            match wrote {
                 // What is left waits for an answer of the session's.
                 Poll::Ready(Ok(0)) => return Ok(()),
                 Poll::Ready(Ok(len)) => {
+                    // The driver flushes.
                     self.down.consume(len);
                     if self.down.is_empty() {
-                        return match core.poll_flush(cx) {
-                            Poll::Ready(Err(error)) => Err(End::Session(error)),
-                            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
-                        };
+                        return Ok(());
                     }
                 }
                 Poll::Ready(Err(error)) => return Err(End::Session(error)),
@@ -256,7 +260,7 @@ impl<S: ClientSocket> Pump<S> {
             match self.up.poll_write_to(&mut self.client, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
-                    self.note_left(core, now);
+                    self.note_left(core, now)?;
                     self.more = true;
                     return Ok(true);
                 }
@@ -273,10 +277,15 @@ impl<S: ClientSocket> Pump<S> {
         Ok(true)
     }
 
-    fn note_left(&mut self, core: &mut Core, now: Instant) {
-        if !std::mem::replace(&mut self.left, true) {
-            core.machine.handle_left(now);
+    fn note_left(&mut self, core: &mut Core, now: Instant) -> Result<(), End> {
+        if std::mem::replace(&mut self.left, true) {
+            return Ok(());
         }
+        if core.machine.is_half_asked() {
+            return Err(End::Half);
+        }
+        core.machine.handle_left(now);
+        Ok(())
     }
 
     /// The client has left (rules 2 and 3). `true`: the server was told
@@ -288,7 +297,7 @@ impl<S: ClientSocket> Pump<S> {
         if !self.down.is_empty() || !core.machine.may_leave() {
             return Ok(Poll::Pending);
         }
-        if !std::mem::replace(&mut self.terminates, true) {
+        if !core.machine.terminates() {
             self.down.extend(message::TERMINATE);
             return Ok(Poll::Ready(false));
         }
@@ -368,7 +377,7 @@ fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) -> Option<Operatio
             }
         }
     };
-    let status = core.machine.client_status();
+    let status = core.machine.begin_answer();
     core.say(|up| {
         match done {
             Ok(None) => {}

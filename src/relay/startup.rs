@@ -19,14 +19,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::TargetSessionAttrs;
 use tracing::debug;
 
-use super::dialogue::{Lost, Opening, ask, authenticate, opening};
+use super::dialogue::{Dialogue, EARLY, Lost};
+use super::opening::{Opening, opening};
 use super::pump::Relayed;
 use super::socket::ClientSocket;
-use crate::connect::{Begun, Connector, Refused};
+use crate::connect::{Begun, Connector, Refused, from_now};
 use crate::error::{Error, Phase, response_texts};
+use crate::session::Session;
 use crate::session::driver::Driver;
-use crate::session::machine::far;
-use crate::session::{Session, SessionStream};
 use crate::settings::EofProof;
 use crate::wire::message;
 
@@ -50,10 +50,16 @@ where
     S: ClientSocket,
 {
     let bound = connector.settings().connect_deadline;
-    let deadline = far(Instant::now(), bound);
-    match start(connector, &mut client, deadline).await {
-        Ok(session) => {
-            let client = Relayed::new(client, &session.0);
+    // The connect inside has the same deadline and is asked first: it knows
+    // better what was waited for.
+    let deadline = from_now(bound);
+    let started = match timeout_at(deadline, start(connector, &mut client, deadline)).await {
+        Ok(started) => started,
+        Err(_) => Err(Failed::timed_out(bound)),
+    };
+    match started {
+        Ok((session, early)) => {
+            let client = Relayed::new(client, &early, &session.0);
             Ok(Driver::new(session.0, client))
         }
         Err(Failed::Left) => Err(Stop::Left),
@@ -86,6 +92,14 @@ impl Failed {
         Failed::Tell(told, error)
     }
 
+    fn timed_out(bound: Duration) -> Failed {
+        let text =
+            format!("the server and the client were not done with the start-up within {bound:?}");
+        let source = io::Error::from(io::ErrorKind::TimedOut);
+        let error = Error::connect(Phase::StartUp, text, Some(Box::new(source)));
+        Failed::tell(message::UNREACHABLE, error)
+    }
+
     fn refused(refused: Refused) -> Failed {
         let Refused { error, response } = refused;
         match response {
@@ -97,27 +111,19 @@ impl Failed {
             None => Failed::tell(message::UNREACHABLE, error),
         }
     }
-
-    fn timed_out(bound: Duration) -> Failed {
-        let text =
-            format!("the server and the client were not done with the start-up within {bound:?}");
-        let source = io::Error::from(io::ErrorKind::TimedOut);
-        let error = Error::connect(Phase::StartUp, text, Some(Box::new(source)));
-        Failed::tell(message::UNREACHABLE, error)
-    }
 }
 
-/// A session that is ready, and has that yet to say.
+/// A session that is ready, and has that yet to say; what the client has said
+/// before it was.
 async fn start<S>(
     connector: &Connector,
     client: &mut S,
     deadline: Instant,
-) -> Result<Session, Failed>
+) -> Result<(Session, Vec<u8>), Failed>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let late = |_| Failed::timed_out(connector.settings().connect_deadline);
-    let packet = match timeout_at(deadline, opening(client)).await.map_err(late)? {
+    let packet = match opening(client).await {
         Ok(Opening::StartUp(packet)) => packet,
         Ok(Opening::Cancel) => return Err(Failed::Left),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -127,8 +133,30 @@ where
         Err(_) => return Err(Failed::Left),
     };
     let (begun, early) = begin(connector, client, &packet, deadline).await?;
-    let finish = finish(connector, client, begun, early);
-    timeout_at(deadline, finish).await.map_err(late)?
+    let Begun {
+        session,
+        mut stream,
+        host,
+        said,
+    } = begun;
+    let mut dialogue = Dialogue::new(client, &mut stream, early, said);
+    dialogue.authenticate().await.map_err(lost)?;
+    let wrong = check_target(connector, &host, &mut dialogue).await?;
+    if wrong.is_none() {
+        let proven = prove_eof(connector, &session, &mut dialogue).await;
+        proven.map_err(lost)?;
+    }
+    let said = dialogue.into_said();
+    if let Some(error) = wrong {
+        let _ = stream.write_all(message::TERMINATE).await;
+        let _ = stream.flush().await;
+        return Err(Failed::tell(message::COME_AGAIN, error));
+    }
+    session.0.lock().say(|up| {
+        message::ready_for_query(up, b'I');
+        up.extend_from_slice(&said.by_server);
+    });
+    Ok((session, said.by_client))
 }
 
 /// A server that has said its first word, unless the client leaves before. What
@@ -165,59 +193,26 @@ where
     Ok((begun, early))
 }
 
-/// Rule 2, and what is to be known before the client may ask for anything.
-async fn finish<S>(
-    connector: &Connector,
-    client: &mut S,
-    begun: Begun,
-    early: Vec<u8>,
-) -> Result<Session, Failed>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let Begun {
-        session,
-        mut stream,
-        host,
-        said,
-    } = begun;
-    let pass = async {
-        stream.write_all(&early).await?;
-        stream.flush().await
-    };
-    pass.await.map_err(|error| lost(Lost::Server(error)))?;
-    authenticate(client, &mut stream, said)
-        .await
-        .map_err(lost)?;
-    check_target(connector, &host, &mut stream).await?;
-    prove_eof(connector, &session, &mut stream)
-        .await
-        .map_err(lost)?;
-    session
-        .0
-        .lock()
-        .say(|up| message::ready_for_query(up, b'I'));
-    Ok(session)
-}
-
-/// Rule 3.
-async fn check_target(
+/// Rule 3: what is wrong with the server, if anything is.
+async fn check_target<C, S>(
     connector: &Connector,
     host: &str,
-    stream: &mut SessionStream,
-) -> Result<(), Failed> {
+    dialogue: &mut Dialogue<'_, C, S>,
+) -> Result<Option<Error>, Failed>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let wanted = connector
         .config()
         .map_or(TargetSessionAttrs::Any, |config| {
             config.get_target_session_attrs()
         });
     if wanted == TargetSessionAttrs::Any {
-        return Ok(());
+        return Ok(None);
     }
-    let read_only = ask(stream, "SHOW transaction_read_only")
-        .await
-        .map_err(lost)?;
-    let wrong = match (wanted, read_only.as_deref()) {
+    let answer = dialogue.ask("SHOW transaction_read_only").await;
+    let wrong = match (wanted, answer.map_err(lost)?.as_deref()) {
         (TargetSessionAttrs::ReadWrite, Some("on")) => {
             "takes no writes, which target_session_attrs=read-write asks for"
         }
@@ -226,26 +221,27 @@ async fn check_target(
         }
         (_, Some(_)) => {
             connector.favour(host);
-            return Ok(());
+            return Ok(None);
         }
         (_, None) => "did not say whether it takes writes",
     };
     connector.avoid(host);
     debug!(target: "pgdeadline", host, "host is of the wrong kind: {wrong}");
-    let _ = stream.write_all(message::TERMINATE).await;
-    let _ = stream.flush().await;
     let text = format!("{host}: the server {wrong}");
-    let error = Error::connect(Phase::StartUp, text, None);
-    Err(Failed::tell(message::COME_AGAIN, error))
+    Ok(Some(Error::connect(Phase::StartUp, text, None)))
 }
 
 /// As for a client of our own: does the EOF of a cancel prove anything (rule 4 of
 /// the design)?
-async fn prove_eof(
+async fn prove_eof<C, S>(
     connector: &Connector,
     session: &Session,
-    stream: &mut SessionStream,
-) -> Result<(), Lost> {
+    dialogue: &mut Dialogue<'_, C, S>,
+) -> Result<(), Lost>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let settings = connector.settings();
     let dials = settings.cancel_dials;
     let server = session.server().clone();
@@ -257,7 +253,7 @@ async fn prove_eof(
         (EofProof::NoProof, _) => false,
         (EofProof::Automatic, Some(known)) => known,
         (EofProof::Automatic, None) => {
-            let pid = ask(stream, "SELECT pg_backend_pid()").await?;
+            let pid = dialogue.ask("SELECT pg_backend_pid()").await?;
             let proves = pid.is_some_and(|pid| pid == session.process_id().to_string());
             connector.gates().set_eof_proves(&server, dials, proves);
             proves
@@ -267,21 +263,15 @@ async fn prove_eof(
     Ok(())
 }
 
-/// One of the two has closed. A server says why before it does, which was passed
-/// on; what is no PostgreSQL server doesn't.
 fn lost(lost: Lost) -> Failed {
-    let Lost::Server(error) = lost else {
+    let Lost::Server { error, told } = lost else {
         return Failed::Left;
     };
-    let passed = error.kind() == io::ErrorKind::UnexpectedEof;
     let text = format!("the start-up was not finished: {error}");
     let error = Error::find(&error)
         .unwrap_or_else(|| Error::connect(Phase::StartUp, text, Some(Box::new(error))));
-    match passed {
+    match told {
         true => Failed::Passed(error),
         false => Failed::tell(message::UNREACHABLE, error),
     }
 }
-
-/// How much is kept of what a client says before it is asked anything.
-const EARLY: usize = 1024;

@@ -81,6 +81,11 @@ impl Frontend {
         }
     }
 
+    /// Is nothing of a message outstanding?
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.framer.at_boundary()
+    }
+
     /// [Start-up packets](https://www.postgresql.org/docs/current/protocol-message-formats.html):
     /// a length, a code, and for the start-up message itself its parameters.
     fn untagged(&mut self, input: &mut &[u8]) -> Result<Run, Malformed> {

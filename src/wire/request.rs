@@ -159,6 +159,14 @@ impl Request {
         self.unheard && self.copied && self.kind == Kind::Simple
     }
 
+    /// Can't it be told whether its client counts on a ReadyForQuery? Until it
+    /// has begun, a COPY of sqlx's own, which does not, looks like any other
+    /// text, which does.
+    pub(crate) fn may_be_miscounted(&self) -> bool {
+        let begun = self.copied || self.answered;
+        self.verb == Verb::Copy && self.kind == Kind::Simple && !begun
+    }
+
     /// The caller's, and neither refused nor over.
     pub(crate) fn is_open_work(&self) -> bool {
         !matches!(self.class, Class::CleanUp | Class::Said)

@@ -109,6 +109,7 @@ impl Core {
                     if len == 0 {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                     }
+                    self.unflushed = true;
                     self.machine.handle_wrote(&buf[..len], now);
                     self.scanned -= len;
                     return Poll::Ready(Ok(len));
@@ -139,6 +140,7 @@ impl Core {
             return Poll::Ready(self.closing());
         };
         ready!(Pin::new(transport).poll_flush(cx))?;
+        self.unflushed = false;
         self.flushed = true;
         Poll::Ready(Ok(()))
     }

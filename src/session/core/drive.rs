@@ -21,9 +21,9 @@ impl Core {
             }
         }
         if let Some(transport) = &mut self.transport
-            && self.machine.drains()
+            && self.unflushed
         {
-            let _ = Pin::new(transport).poll_flush(cx)?;
+            self.unflushed = Pin::new(transport).poll_flush(cx)?.is_pending();
         }
         while self.transport.is_some() && self.machine.drains() && self.up.len() < UP_LIMIT {
             match self.poll_fill(cx)? {
@@ -82,6 +82,7 @@ impl Core {
         if len == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        self.unflushed = true;
         self.machine.injected(len);
         Poll::Ready(Ok(()))
     }

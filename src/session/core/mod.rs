@@ -42,6 +42,9 @@ pub(crate) struct Core {
     first_is_out: bool,
     /// The client's buffer was empty, and flushed, in the current poll.
     pub(super) flushed: bool,
+    /// Something was written since the socket said that it keeps nothing back,
+    /// as one under TLS may.
+    unflushed: bool,
     /// The client asked for more and was told to wait: since it last got
     /// something, and in the current poll.
     reading: bool,
@@ -72,6 +75,7 @@ impl Core {
             asked: false,
             now: None,
             flushed: false,
+            unflushed: false,
             reading: false,
             held: false,
             task: None,

@@ -211,7 +211,7 @@ impl Machine {
     }
 
     /// Moves open work that has not ended to a lease of its own, if there is
-    /// any `which` is meant.
+    /// any `which` is meant. Its caller may still be on the way back from `run`.
     fn reassign(
         &mut self,
         kind: LeaseKind,
@@ -222,7 +222,11 @@ impl Machine {
         let mut id = None;
         for request in ledger.requests_mut() {
             if request.is_open_work() && !leases.ended(request.lease) && which(request, leases) {
+                let runs = leases.get(request.lease).is_some_and(|lease| lease.runs);
                 request.lease = *id.get_or_insert_with(|| leases.add(kind, deadline, false));
+                if let Some(lease) = leases.get_mut(request.lease) {
+                    lease.runs |= runs;
+                }
             }
         }
         id

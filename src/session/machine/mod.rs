@@ -73,7 +73,7 @@ use crate::wire::framer::Malformed;
 use crate::wire::ledger::Ledger;
 use crate::wire::request::{LeaseId, Request, Stage};
 pub(crate) use leases::{LeaseKind, LeaseState, Leases, Why};
-pub(crate) use timers::{Timer, Timers, far};
+pub(crate) use timers::{Timer, Timers};
 pub(crate) use writing::NextWrite;
 
 /// See the [module](self).

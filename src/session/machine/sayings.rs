@@ -14,7 +14,9 @@
 
 use std::time::Duration;
 
-use super::{Attempt, Instant, LeaseId, LeaseKind, LeaseState, Machine, Retired, Timer, timers};
+use super::{
+    Attempt, Instant, LeaseId, LeaseKind, LeaseState, Machine, Request, Retired, Timer, timers,
+};
 use crate::wire::saying::Saying;
 
 impl Machine {
@@ -26,21 +28,29 @@ impl Machine {
 
     /// Takes in what was said last, if that is new (rule 1).
     pub(super) fn hear(&mut self, now: Instant) {
+        if self.client_gone {
+            return self.hear_nobody(now);
+        }
         let ends = matches!(
             self.ledger.saying(),
             Some(Saying::Return | Saying::CheckOut(_))
         );
         if ends && !self.leases.released {
-            if !self.ledger.leave() {
-                self.retire(Retired::OutOfStep);
-            }
+            self.leave(|_| true);
             self.handle_released(self.leases.check_out_id(), now);
             self.polled = self.mark;
         }
     }
 
+    /// What a client had said before it left, in vain.
+    fn hear_nobody(&mut self, now: Instant) {
+        self.ledger.answered_saying();
+        self.ledger.leave(|_| true);
+        self.abandon(now);
+    }
+
     /// What is to be done now of what the client said; to be followed by
-    /// [`answered`](Machine::answered).
+    /// [`begin_answer`](Machine::begin_answer).
     pub(crate) fn due_saying(&self) -> Option<Saying> {
         let saying = self.ledger.due_saying()?;
         match saying {
@@ -49,20 +59,37 @@ impl Machine {
         }
     }
 
-    /// It was done, and the answer is among what goes up.
+    /// It was done, and is answered with this transaction status; to be followed
+    /// by [`answered`](Machine::answered).
+    pub(crate) fn begin_answer(&mut self) -> u8 {
+        // What the last holder was told of its transaction is nothing to the
+        // next one.
+        if self.leases.released {
+            self.ledger.forget_told();
+        }
+        self.ledger.client_status().byte()
+    }
+
+    /// The answer is among what goes up.
     pub(crate) fn answered(&mut self, now: Instant) {
         self.ledger.answered_saying();
         self.taken_up = false;
         self.decide(now);
     }
 
-    /// The client is gone and will read nothing more.
+    /// The client is gone: it says nothing more and reads nothing more.
     pub(crate) fn handle_left(&mut self, now: Instant) {
         self.ledger.answered_saying();
-        self.ledger.leave();
+        self.ledger.leave(|_| true);
+        self.ledger.hang_up();
         self.handle_client_gone(now);
         self.polled = self.mark;
         self.decide(now);
+    }
+
+    /// Has the client said Terminate?
+    pub(crate) fn terminates(&self) -> bool {
+        self.ledger.terminates()
     }
 
     /// Is there nothing left that the server would have to be waited for?
@@ -70,7 +97,7 @@ impl Machine {
         self.ledger.is_empty() && !self.holds() && self.attempt == Attempt::None
     }
 
-    /// Has the client begun a request that it has not ended?
+    /// Has the client begun something that nobody but itself can end?
     pub(crate) fn is_half_asked(&self) -> bool {
         self.ledger.is_half_asked()
     }
@@ -86,11 +113,6 @@ impl Machine {
     /// Is the client in the middle of a message that the server sends?
     pub(crate) fn is_mid_message(&self) -> bool {
         self.ledger.mid_message_up()
-    }
-
-    /// The transaction status that the client was told last.
-    pub(crate) fn client_status(&self) -> u8 {
-        self.ledger.client_status().byte()
     }
 
     /// This lease's caller is brought back by `run` when it ends.
@@ -124,19 +146,19 @@ impl Machine {
 
     /// An operation is over, and its caller with it.
     pub(super) fn unhear(&mut self, id: LeaseId) {
-        if !self.listens || !self.leases.ended(id) {
-            return;
+        if self.listens && self.leases.ended(id) {
+            self.ledger.fail_transaction();
+            self.leave(|request| request.lease == id);
         }
-        self.ledger.fail_transaction();
-        for request in self.ledger.requests_mut() {
-            if request.lease == id {
-                request.unheard = true;
-                request.hushed = false;
-            }
+    }
+
+    fn leave(&mut self, meant: impl Fn(&Request) -> bool) {
+        if !self.ledger.leave(meant) {
+            self.retire(Retired::OutOfStep);
         }
     }
 }
 
 /// `run` brings its caller back in the next poll of its task; a machine that
 /// stalls longer than this costs a connection, no more.
-const HUSH: Duration = Duration::from_millis(200);
+pub(super) const HUSH: Duration = Duration::from_millis(200);

@@ -220,8 +220,9 @@ impl Ledger {
                 let mut opens = false;
                 if let Some(request) = self.answering_mut() {
                     request.copy = CopyIn::Open;
-                    // Before its own Sync the client can't forget it anyway.
-                    opens = request.synced && request.tail == Tail::No;
+                    // Before its own Sync the client can't forget it anyway, and
+                    // whoever is gone ends nothing.
+                    opens = request.synced && request.tail == Tail::No && !request.unheard;
                     request.copied = true;
                 }
                 self.client_copies |= opens;

@@ -64,6 +64,8 @@ pub(crate) struct Ledger {
     own: Option<Own>,
     /// Is what a client says to the session taken as that?
     listens: bool,
+    /// The client has said Terminate.
+    terminates: bool,
     starting: bool,
     /// One byte, 'S' or 'N', is to come for each SSLRequest or GSSENCRequest.
     negotiations: u8,
@@ -121,6 +123,7 @@ impl Ledger {
             client_copies: false,
             own: None,
             listens: false,
+            terminates: false,
             starting: true,
             negotiations: 0,
             server: Status::Idle,
@@ -155,8 +158,13 @@ impl Ledger {
 
     /// The client has another holder, who was told nothing yet.
     pub(crate) fn change_holder(&mut self) {
-        self.client = self.server;
+        self.forget_told();
         self.told_open = false;
+    }
+
+    /// What the client was told of its transaction is over: it returns.
+    pub(crate) fn forget_told(&mut self) {
+        self.client = self.server;
     }
 
     /// Somebody goes on after a return without having checked out. If that is the

@@ -153,6 +153,7 @@ impl Ledger {
                 self.begin_tail(number);
             }
             PartKind::CopyEnd => self.begin_tail(number),
+            PartKind::Terminate => self.terminates |= run.ends,
             PartKind::CopySync if run.ends => {
                 self.tail_sync_due = false;
                 self.client_copies = false;

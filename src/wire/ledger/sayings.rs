@@ -56,14 +56,30 @@ impl Ledger {
         }
     }
 
-    /// Has the client begun a request that it has not ended?
+    /// Has the client begun something that nobody but itself can end: a message,
+    /// or a request?
     pub(crate) fn is_half_asked(&self) -> bool {
-        self.open.is_some()
+        self.open.is_some() || self.tail_sync_due || !self.frontend.at_boundary()
+    }
+
+    /// Has it said Terminate?
+    pub(crate) fn terminates(&self) -> bool {
+        self.terminates
+    }
+
+    /// It says nothing more: a COPY of its own it won't end.
+    pub(crate) fn hang_up(&mut self) {
+        self.client_copies = false;
     }
 
     /// Takes a request of which too little has come to know what it is for work.
-    /// `false`: there is none.
+    /// `false`: there is none, or there will be room for the rest of it when what
+    /// stands before it is written.
     pub(crate) fn decide_class(&mut self) -> bool {
+        let last = self.next_request().wrapping_sub(1);
+        if self.parts.front().is_some_and(|part| part.request != last) {
+            return false;
+        }
         match self.requests.back_mut() {
             Some(last) if last.class == Class::Undecided => {
                 last.class = Class::Work;
@@ -83,17 +99,20 @@ impl Ledger {
         self.sweep();
     }
 
-    /// Whoever has asked for anything so far is gone. `false`: the client may
-    /// have been left at a point from where nobody knows how many ReadyForQuery
-    /// it counts on: a COPY that has not begun.
-    pub(crate) fn leave(&mut self) -> bool {
-        let mut known = true;
-        for request in &mut self.requests {
-            if request.class != Class::Said && request.stage != Stage::Done && !request.ready_up {
-                request.unheard = true;
-                request.hushed = false;
-                known &= request.verb != Verb::Copy || request.copied || request.answered;
-            }
+    /// Whoever has asked for what is `meant` is gone. `false`: the client may have
+    /// been left at a point from where nobody knows how many ReadyForQuery it
+    /// counts on, a COPY of the simple protocol that has not begun; so none goes
+    /// up any more.
+    pub(crate) fn leave(&mut self, meant: impl Fn(&Request) -> bool) -> bool {
+        let left = |request: &Request| {
+            let open = request.stage != Stage::Done && !request.ready_up;
+            request.class != Class::Said && open && meant(request)
+        };
+        let mut all = self.requests.iter();
+        let known = !all.any(|request| left(request) && request.may_be_miscounted());
+        for request in self.requests.iter_mut().filter(|request| left(request)) {
+            request.unheard = true;
+            request.hushed = !known;
         }
         known
     }

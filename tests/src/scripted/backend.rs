@@ -88,6 +88,25 @@ impl Backend {
         message.expect("expected a message, but the client closed")
     }
 
+    /// Reads whatever message comes next; `None`: the connection has ended, be it
+    /// in the middle of a message.
+    ///
+    /// # Panics
+    /// When neither comes.
+    pub async fn next_or_end(&mut self) -> Option<Frontend> {
+        bounded("a message or the end", self.next()).await
+    }
+
+    /// Reads bytes, whatever they are. `false`: the connection has ended.
+    ///
+    /// # Panics
+    /// When neither comes.
+    pub async fn next_bytes(&mut self) -> bool {
+        self.unread.clear();
+        let read = bounded("bytes or the end", self.io.read_buf(&mut self.unread)).await;
+        matches!(read, Ok(1..))
+    }
+
     /// Sends messages.
     ///
     /// # Panics

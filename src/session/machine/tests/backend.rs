@@ -281,7 +281,21 @@ impl Backend {
                 self.fail(who, simple);
                 return true;
             }
-            "copy" => {
+            "COPY out" | "COPY rows" if rows > 0 => {
+                let said = match text {
+                    "COPY out" => server::copy_out_response(),
+                    _ => server::copy_data(name(who).as_bytes()),
+                };
+                self.say(who, &said);
+                self.state = State::Running {
+                    who,
+                    text: "COPY rows".into(),
+                    simple,
+                    rows: rows - 1,
+                };
+                return true;
+            }
+            "copy" | "COPY in" => {
                 self.say(who, &server::copy_in_response());
                 self.state = State::Copying { who, simple };
                 return true;

@@ -74,6 +74,7 @@ impl World {
             answers: 0,
             told_from: None,
             must_fail: false,
+            unheard: None,
         });
         self.note(text, number);
         self.queue.push_back(number);

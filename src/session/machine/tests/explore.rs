@@ -40,7 +40,7 @@ fn run(seed: u64) {
     println!("{:?}", explore(seed));
 }
 
-fn number(variable: &str) -> Option<u64> {
+pub(super) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
@@ -155,7 +155,7 @@ fn act(world: &mut World) {
 }
 
 /// A length that often cuts a message, and often does not.
-fn cut(world: &mut World, most: usize) -> usize {
+pub(super) fn cut(world: &mut World, most: usize) -> usize {
     if world.random.chance(50) {
         usize::MAX
     } else {

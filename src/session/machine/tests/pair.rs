@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::*;
+use crate::wire::saying::Saying;
 use crate::wire::testing::{client, server, tags};
 
 /// What became of bytes, in order.
@@ -46,7 +47,16 @@ impl Pair {
 
     /// After start-up, checked out by nobody.
     pub(super) fn started(settings: Settings) -> Self {
-        let mut pair = Pair {
+        let mut pair = Pair::new(settings);
+        pair.start_up();
+        pair.release();
+        pair.poll();
+        pair.did.clear();
+        pair
+    }
+
+    fn new(settings: Settings) -> Self {
+        Pair {
             machine: Machine::new(settings, 1),
             now: Instant::now(),
             buffer: Vec::new(),
@@ -55,15 +65,23 @@ impl Pair {
             up: Vec::new(),
             outputs: VecDeque::new(),
             did: Vec::new(),
-        };
-        pair.send(&client::start_up());
-        pair.receive(&server::welcome());
+        }
+    }
+
+    fn start_up(&mut self) {
+        self.send(&client::start_up());
+        self.receive(&server::welcome());
         // The start-up packet has no tag.
-        pair.wire.clear();
-        assert_eq!(pair.heard(), "RSKZ");
-        pair.release();
-        pair.poll();
-        pair.did.clear();
+        self.wire.clear();
+        assert_eq!(self.heard(), "RSKZ");
+        self.did.clear();
+    }
+
+    /// Behind a relay, after start-up, checked out by nobody.
+    pub(super) fn listening(settings: Settings) -> Self {
+        let mut pair = Pair::new(settings);
+        pair.machine.listen();
+        pair.start_up();
         pair
     }
 
@@ -162,8 +180,7 @@ impl Pair {
         if self.buffer.len() > self.scanned {
             let fresh = &self.buffer[self.scanned..];
             let taken = self.machine.handle_queued(fresh, seen, self.now);
-            taken.expect("a client that speaks the protocol");
-            self.scanned = self.buffer.len();
+            self.scanned += taken.expect("a client that speaks the protocol");
             self.settle();
         }
         loop {
@@ -207,6 +224,28 @@ impl Pair {
             self.write_own(usize::MAX);
         }
         self.settle();
+    }
+
+    // ---- a relay's client ---------------------------------------------------
+
+    /// Does what the client has said to the session, if that is due, and answers
+    /// it.
+    pub(super) fn answer(&mut self) -> Option<Saying> {
+        let saying = self.machine.due_saying()?;
+        match saying {
+            Saying::CheckOut(_) => {
+                self.machine.handle_check_out(None, true, self.now);
+            }
+            Saying::Operation(_) => {
+                self.machine.handle_begin(None, self.now);
+            }
+            Saying::Return => {}
+        }
+        let status = self.machine.begin_answer();
+        self.up.extend_from_slice(&server::ready(status));
+        self.machine.answered(self.now);
+        self.settle();
+        Some(saying)
     }
 
     // ---- the server's side --------------------------------------------------

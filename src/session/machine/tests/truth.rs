@@ -17,6 +17,8 @@ pub(super) enum Verb {
     Rollback,
     /// Close with its Sync.
     Tidy,
+    /// Said to the session itself.
+    Said,
 }
 
 /// The client's end of the stream.
@@ -26,15 +28,22 @@ pub(super) struct Heard {
     /// How much of what waits to be taken up was listened to.
     listened: usize,
     /// How much has gone up in all, and where the current message began.
-    total: usize,
+    pub(super) total: usize,
     began: usize,
     body: Vec<u8>,
+    /// Who waits for the current message.
+    pub(super) whose: Option<usize>,
     /// The client was last told that its transaction has failed, and nothing
     /// was written since that ends it.
     failed: bool,
 }
 
 impl Heard {
+    /// Is a part of a message up?
+    pub(super) fn is_cut(&self) -> bool {
+        !self.framer.at_boundary()
+    }
+
     /// Somebody else listens now, who was told nothing yet.
     pub(super) fn change_holder(&mut self) {
         self.failed = false;
@@ -62,7 +71,10 @@ impl World {
     // ---- who is what ----------------------------------------------------------
 
     pub(super) fn is_work(&self, number: usize) -> bool {
-        !matches!(self.requests[number].verb, Verb::Rollback | Verb::Tidy)
+        !matches!(
+            self.requests[number].verb,
+            Verb::Rollback | Verb::Tidy | Verb::Said
+        )
     }
 
     /// Seen by the session, and not over for the server or for its caller.
@@ -220,7 +232,7 @@ impl World {
             let asked = &self.requests[number];
             let stored = match asked.verb {
                 Verb::Commit => kept,
-                Verb::Rollback | Verb::Tidy => false,
+                Verb::Rollback | Verb::Tidy | Verb::Said => false,
                 Verb::Other | Verb::Begin => true,
             };
             assert!(
@@ -259,6 +271,9 @@ impl World {
     pub(super) fn listen(&mut self) {
         let fresh = self.pair.up[self.heard.listened..].to_vec();
         self.heard.listened = self.pair.up.len();
+        if self.relayed.as_ref().is_some_and(|client| client.gone) {
+            return;
+        }
         let mut rest = &fresh[..];
         while let Some(piece) = self
             .heard
@@ -269,9 +284,10 @@ impl World {
             if piece.begins {
                 self.heard.began = self.heard.total;
                 self.heard.body.clear();
+                self.heard.whose = self.unanswered.front().copied();
                 if matches!(piece.tag, b'D' | b'd') {
-                    let front = self.unanswered.front().expect("a row for somebody");
-                    self.requests[*front].rows_up = true;
+                    let whose = self.heard.whose.expect("a row for somebody");
+                    self.requests[whose].rows_up = true;
                 }
             }
             self.heard.total += piece.raw.len();
@@ -288,18 +304,23 @@ impl World {
             return;
         }
         let body = String::from_utf8_lossy(&self.heard.body).into_owned();
-        let Some(&number) = self.unanswered.front() else {
+        let Some(number) = self.heard.whose else {
             panic!("{:?} goes up although nobody waits", char::from(tag));
         };
         let began = self.heard.began;
         let asked = &mut self.requests[number];
         let late = asked.told_from.is_some_and(|from| began > from);
+        let unheard = asked.unheard.is_some_and(|from| began >= from);
+        assert!(
+            !unheard || tag == b'Z',
+            "the caller of {number} is gone, and hears {body:?}"
+        );
         match tag {
-            b'D' | b'C' => {
+            b'D' | b'C' | b'd' => {
                 let whose = name(Who::Request(number));
                 assert!(body.contains(&whose), "{number} hears {body:?}");
                 assert!(
-                    tag == b'D' || !late,
+                    tag != b'C' || !late,
                     "{number} has ended and hears of a success"
                 );
             }
@@ -314,13 +335,17 @@ impl World {
             b'Z' => {
                 asked.answers += 1;
                 assert!(
-                    !late || asked.error_up,
+                    !late || asked.error_up || unheard,
                     "{number} has ended and hears ReadyForQuery alone"
                 );
                 self.heard.failed = self.heard.body == b"E";
-                self.unanswered.pop_front();
+                let front = self.unanswered.pop_front();
+                assert_eq!(front, Some(number), "answered out of order");
             }
             _ => {}
+        }
+        if self.relayed.is_some() {
+            self.take_in(number, tag, &body);
         }
     }
 
@@ -353,7 +378,8 @@ impl World {
             Retired::Grace | Retired::Stalled => {}
             Retired::Unproven => assert!(self.broke_off, "retired without a fault"),
             Retired::NoProof => assert!(self.proxy, "retired without a proxy"),
-            Retired::CleanUp | Retired::OutOfStep | Retired::Protocol(_) => {
+            Retired::OutOfStep => assert!(self.may_be_miscounted(), "retired in step"),
+            Retired::CleanUp | Retired::Protocol(_) => {
                 panic!("retired: {why:?}")
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::backend::{Backend, Random, Who};
+use super::relayed::Relayed;
 use super::truth::{Heard, Verb};
 use super::{Did, Pair};
 use crate::wire::testing::first;
@@ -46,6 +47,8 @@ pub(super) struct World {
     pub(super) broke_off: bool,
     /// Is there a proxy between, which closes before the server has acted?
     pub(super) proxy: bool,
+    /// The client behind a relay, in place of one like tokio-postgres.
+    pub(super) relayed: Option<Relayed>,
     /// All requests before this one are over.
     pub(super) oldest: usize,
     pub(super) heard: Heard,
@@ -90,6 +93,8 @@ pub(super) struct Asked {
     pub(super) told_from: Option<usize>,
     /// Inside a transaction that its client was told has failed.
     pub(super) must_fail: bool,
+    /// Its caller is known to be gone since so much had gone up.
+    pub(super) unheard: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,14 +120,24 @@ pub(super) struct Sink {
 }
 
 impl World {
+    /// With a client like tokio-postgres.
     pub(super) fn new(seed: u64) -> Self {
+        World::of(seed, Pair::started, None)
+    }
+
+    /// With a client like sqlx behind a relay.
+    pub(super) fn relayed(seed: u64) -> Self {
+        World::of(seed, Pair::listening, Some(Relayed::default()))
+    }
+
+    fn of(seed: u64, open: impl Fn(Settings) -> Pair, relayed: Option<Relayed>) -> Self {
         let mut random = Random::new(seed);
         let settings = Settings {
             finish_bound: Duration::from_millis(300),
             default_deadline: random.chance(15).then(|| Duration::from_millis(80)),
             ..Settings::default()
         };
-        let mut pair = Pair::started(settings);
+        let mut pair = open(settings);
         let proxy = random.chance(5);
         pair.machine.set_eof_proves(!proxy);
         World {
@@ -146,6 +161,7 @@ impl World {
             faults: random.chance(10),
             broke_off: false,
             proxy,
+            relayed,
             oldest: 0,
             heard: Heard::default(),
             own: Vec::new(),

@@ -2,6 +2,7 @@
 
 mod copy;
 mod rules;
+mod sayings;
 mod splits;
 mod start_up;
 

@@ -1,0 +1,316 @@
+//! A client that goes away, at every point: nothing of it stays behind.
+
+use pgdeadline::Context;
+use pgdeadline::relay::Binding;
+use pgdeadline_tests::scripted::{Expect, Net, message};
+use tokio::time::{Instant, sleep};
+
+use crate::say;
+use crate::stage::*;
+
+#[tokio::test(start_paused = true)]
+async fn idle() {
+    let Stage {
+        net,
+        client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    drop(client);
+    assert!(backend.wait_close().await, "with a Terminate");
+    ended(relay).await.unwrap();
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_farewell_of_its_own() {
+    for stays in [false, true] {
+        let Stage {
+            net,
+            mut client,
+            mut backend,
+            relay,
+            ..
+        } = Stage::new().await;
+        client.says(say::terminate()).await;
+        let kept = stays.then_some(client);
+        assert!(backend.wait_close().await, "with one Terminate");
+        drop(backend);
+        ended(relay).await.unwrap();
+        if let Some(mut client) = kept {
+            assert_eq!(client.hears_out().await, []);
+        }
+        net.assert_quiet().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_farewell_behind_work_that_is_cancelled() {
+    for held in [false, true] {
+        let Stage {
+            net,
+            mut client,
+            mut backend,
+            relay,
+            ..
+        } = Stage::new().await;
+        client.says(say::query(SLEEP)).await;
+        backend.expect(Expect::query(SLEEP)).await;
+        if held {
+            client.says(say::sync()).await;
+            client.hears("Z").await;
+        }
+        client.says(say::terminate()).await;
+        drop(client);
+        net.cancel().await.close();
+        sleep(ms(10)).await;
+        backend.send(canceled(b'I')).await;
+        assert!(backend.wait_close().await, "with one Terminate");
+        ended(relay).await.unwrap();
+        net.assert_quiet().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_work_in_flight() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::query(SLEEP)).await;
+    backend.expect(Expect::query(SLEEP)).await;
+    drop(client);
+    net.cancel().await.close();
+    backend.send(canceled(b'I')).await;
+    assert!(backend.wait_close().await, "with a Terminate");
+    ended(relay).await.unwrap();
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_work_that_does_not_stop() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::query(SLEEP)).await;
+    backend.expect(Expect::query(SLEEP)).await;
+    answer_cancels(&net);
+    let began = Instant::now();
+    drop(client);
+    assert!(!backend.wait_close().await);
+    assert_at(began, 2000);
+    assert!(ended(relay).await.unwrap_err().is_retired());
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_work_that_has_sent_rows_and_runs_on() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::query("INSERT RETURNING")).await;
+    backend.expect(Expect::query("INSERT RETURNING")).await;
+    backend.send(first_rows(1)).await;
+    client.hears("TD").await;
+    drop(client);
+    // More than any buffer holds.
+    for _ in 0..100 {
+        backend.send(message::rows(1000)).await;
+    }
+    sleep(ms(5000)).await;
+    backend.send(done("INSERT 0 1", b'I')).await;
+    assert!(backend.wait_close().await, "with a Terminate");
+    ended(relay).await.unwrap();
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_answers_unread() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::on(Net::new(), 1024, |builder| builder).await;
+    client.says(say::query("SELECT many")).await;
+    backend.expect(Expect::query("SELECT many")).await;
+    backend.send(first_rows(1000)).await;
+    sleep(ms(10)).await;
+    drop(client);
+    backend.send(done("SELECT 1000", b'I')).await;
+    assert!(backend.wait_close().await, "with a Terminate");
+    ended(relay).await.unwrap();
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_transaction() {
+    let mut stage = Stage::new().await;
+    stage.begin().await;
+    let Stage {
+        net,
+        client,
+        mut backend,
+        relay,
+        ..
+    } = stage;
+    drop(client);
+    backend.expect(Expect::query("ROLLBACK")).await;
+    backend.send(done("ROLLBACK", b'I')).await;
+    assert!(backend.wait_close().await, "with a Terminate");
+    ended(relay).await.unwrap();
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_its_return_waits() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::query(SLEEP)).await;
+    backend.expect(Expect::query(SLEEP)).await;
+    client.says(say::sync()).await;
+    client.hears("Z").await;
+    drop(client);
+    net.cancel().await.close();
+    sleep(ms(20)).await;
+    backend.send(canceled(b'I')).await;
+    assert!(backend.wait_close().await, "with a Terminate");
+    ended(relay).await.unwrap();
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_its_binding_waits_and_requests_stand_behind_it() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::query(SLEEP)).await;
+    backend.expect(Expect::query(SLEEP)).await;
+    let binding = Binding::check_out(Some(&Context::background()));
+    let said = [say::query(binding.statement()), say::query("UPDATE t")];
+    client.says(said.concat()).await;
+    client.hears("Z").await;
+    drop(client);
+    net.cancel().await.close();
+    sleep(ms(20)).await;
+    backend.send(canceled(b'I')).await;
+    // Nobody has asked for that UPDATE who is still there.
+    assert!(backend.wait_close().await, "with a Terminate");
+    ended(relay).await.unwrap();
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_middle_of_a_message() {
+    let cut = |bytes: Vec<u8>, at: usize| bytes[..at].to_vec();
+    // What was written of it may have begun.
+    for (said, is_written) in [
+        (cut(say::query("SELECT 1"), 3), false),
+        (cut(say::query("SELECT 1"), 9), false),
+        (cut(say::query(&"x".repeat(5000)), 4000), true),
+        (cut(say::execute(), 20), true),
+        (cut(say::sync(), 1), false),
+        (cut(say::sync(), 4), false),
+        (cut(say::terminate(), 2), false),
+    ] {
+        let Stage {
+            net,
+            mut client,
+            mut backend,
+            relay,
+            ..
+        } = Stage::new().await;
+        client.says(&said).await;
+        sleep(ms(10)).await;
+        let began = Instant::now();
+        drop(client);
+        let ended = ended(relay).await;
+        assert_at(began, 0);
+        assert!(ended.unwrap_err().is_retired(), "{said:?}");
+        while backend.next_or_end().await.is_some() {}
+        if is_written {
+            net.cancel().await.close();
+        }
+        net.assert_quiet().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_middle_of_a_sync_behind_work() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::query(SLEEP)).await;
+    backend.expect(Expect::query(SLEEP)).await;
+    client.says(&say::sync()[..3]).await;
+    sleep(ms(10)).await;
+    drop(client);
+    assert!(ended(relay).await.is_err());
+    assert!(!backend.wait_close().await);
+    net.cancel().await.close();
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_copy_in_mode() {
+    for (said, is_whole) in [
+        (vec![], true),
+        (say::copy_data(b"1\n"), true),
+        (say::copy_data(b"12345\n")[..7].to_vec(), false),
+        ([say::copy_data(b"1\n"), vec![b'd', 0]].concat(), false),
+        (say::copy_fail()[..7].to_vec(), false),
+    ] {
+        let mut stage = Stage::new().await;
+        stage.asks("COPY t FROM STDIN").await;
+        stage.backend.send(message::copy_in_response()).await;
+        let Stage {
+            net,
+            mut client,
+            mut backend,
+            relay,
+            ..
+        } = stage;
+        client.hears("G").await;
+        client.says(&said).await;
+        sleep(ms(10)).await;
+        let began = Instant::now();
+        drop(client);
+        if !is_whole {
+            assert!(ended(relay).await.is_err(), "{said:?}");
+            assert_at(began, 0);
+            while backend.next_or_end().await.is_some() {}
+            net.cancel().await.close();
+            continue;
+        }
+        answer_cancels(&net);
+        while backend.read().await.name() != "CopyFail" {}
+        backend.send(canceled(b'I')).await;
+        assert!(backend.wait_close().await, "{said:?}: with a Terminate");
+        ended(relay).await.unwrap();
+        assert_at(began, 0);
+    }
+}

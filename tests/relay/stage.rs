@@ -1,0 +1,223 @@
+//! What every test of this binary stands on: a client of a relay's, and the
+//! server's side of its session, on a network in memory.
+
+use std::time::Duration;
+
+use pgdeadline::relay::Binding;
+use pgdeadline::{Connector, ConnectorBuilder, Context, EofProof, Error};
+use pgdeadline_tests::scripted::{Backend, Expect, Message, Net, message};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::NoTls;
+
+use crate::client::Client;
+use crate::say;
+
+pub(crate) const PID: i32 = 42;
+pub(crate) const KEY: i32 = 7;
+
+/// A statement that a server never ends by itself.
+pub(crate) const SLEEP: &str = "SELECT pg_sleep(30)";
+
+/// One client and everything about it. Tests take it apart.
+pub(crate) struct Stage {
+    pub net: Net,
+    pub connector: Connector,
+    pub client: Client,
+    pub backend: Backend,
+    pub relay: JoinHandle<Result<(), Error>>,
+}
+
+impl Stage {
+    /// After start-up, with every setting at its default, but for the question
+    /// whether EOF proves anything: it does.
+    pub(crate) async fn new() -> Stage {
+        Stage::with(|builder| builder).await
+    }
+
+    /// With settings of its own.
+    pub(crate) async fn with(set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder) -> Stage {
+        Stage::on(Net::new(), SOCKET, set).await
+    }
+
+    /// On a network of its own; the client's socket holds `capacity` bytes each
+    /// way.
+    pub(crate) async fn on(
+        net: Net,
+        capacity: usize,
+        set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder,
+    ) -> Stage {
+        let connector = set(over(&net)).build().unwrap();
+        Stage::open(net, connector, capacity).await
+    }
+
+    pub(crate) async fn open(net: Net, connector: Connector, capacity: usize) -> Stage {
+        let (mut client, relay) = relay(&connector, capacity);
+        let starts = async {
+            client.says(say::start_up()).await;
+            client.hears(WELCOME).await;
+        };
+        let ((), backend) = tokio::join!(starts, async {
+            let mut backend = net.backend().await;
+            backend.authenticate(PID, KEY).await;
+            backend
+        });
+        Stage {
+            net,
+            connector,
+            client,
+            backend,
+            relay,
+        }
+    }
+
+    /// Checks out, on a session that is clean.
+    pub(crate) async fn check_out(&mut self, context: Option<&Context>) {
+        let binding = Binding::check_out(context);
+        self.client.says(say::query(binding.statement())).await;
+        is_bound(&mut self.client, &binding).await;
+    }
+
+    /// The connection goes back to its pool, and is taken.
+    pub(crate) async fn give_back(&mut self) {
+        self.client.says(say::sync()).await;
+        let ready = self.client.hears_one("Z").await;
+        assert_eq!(ready.status(), b'I');
+    }
+
+    /// The client asks and the server answers, and nothing comes between.
+    pub(crate) async fn serves_on(&mut self) {
+        serves_on(&mut self.client, &mut self.backend).await;
+    }
+
+    /// The client asks for this and the server has got it.
+    pub(crate) async fn asks(&mut self, text: &str) {
+        self.client.says(say::query(text)).await;
+        self.backend.expect(Expect::query(text)).await;
+    }
+
+    /// The client is in a transaction.
+    pub(crate) async fn begin(&mut self) {
+        self.asks("BEGIN").await;
+        self.backend.send(done("BEGIN", b'T')).await;
+        self.client.hears("CZ").await;
+    }
+
+    /// The client says good-bye: everything ends in order, and nothing is left.
+    pub(crate) async fn assert_ends_well(mut self) {
+        self.serves_on().await;
+        self.give_back().await;
+        drop(self.client);
+        assert!(self.backend.wait_close().await, "with a Terminate");
+        ended(self.relay).await.unwrap();
+        self.net.assert_quiet().await;
+    }
+}
+
+/// What a server says at start-up, as [`Backend::authenticate`] has it.
+pub(crate) const WELCOME: &str = "RSSSSSSKZ";
+
+/// A builder that dials the network and takes EOF for proof.
+pub(crate) fn over(net: &Net) -> ConnectorBuilder {
+    let builder = Connector::builder(net.config(), NoTls);
+    builder.dial(net.clone()).eof_proof(EofProof::Proof)
+}
+
+/// A client of which nothing has been heard.
+pub(crate) fn relay(
+    connector: &Connector,
+    capacity: usize,
+) -> (Client, JoinHandle<Result<(), Error>>) {
+    let (near, far) = tokio::io::duplex(capacity);
+    (Client::new(near), tokio::spawn(connector.relay(far)))
+}
+
+/// A task that answers every cancel with EOF at once.
+pub(crate) fn answer_cancels(net: &Net) {
+    let net = net.clone();
+    tokio::spawn(async move {
+        loop {
+            net.cancel().await.close();
+        }
+    });
+}
+
+/// The relay's task ends.
+pub(crate) async fn ended(relay: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
+    let ended = timeout(Duration::from_secs(100), relay).await;
+    ended.expect("the relay ends").expect("without a panic")
+}
+
+/// The binding's statement is answered well.
+pub(crate) async fn is_bound(client: &mut Client, binding: &Binding) {
+    let heard = client.hears("CZ").await;
+    let expected = format!("SELECT {}", binding.expected_rows());
+    assert_eq!(heard[0].command(), expected);
+}
+
+pub(crate) async fn serves_on(client: &mut Client, backend: &mut Backend) {
+    let asks = async {
+        client.says(say::query("SELECT 'next'")).await;
+        let heard = client.hears("TDCZ").await;
+        assert_eq!(heard[3].status(), b'I');
+    };
+    tokio::join!(asks, async {
+        backend.expect(Expect::query("SELECT 'next'")).await;
+        backend.send(rows(1)).await;
+    });
+}
+
+pub(crate) const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// A context that ends so many milliseconds from now.
+pub(crate) fn deadline(milliseconds: u64) -> pgdeadline::Guard {
+    Context::background().with_timeout(ms(milliseconds))
+}
+
+/// Paused time makes it exact, but for tokio's timers: their grain is 1 ms,
+/// and two may stand between cause and effect.
+#[track_caller]
+pub(crate) fn assert_at(began: Instant, expected: u64) {
+    let elapsed = began.elapsed();
+    assert!(
+        (ms(expected)..=ms(expected + 2)).contains(&elapsed),
+        "after {elapsed:?}, expected {expected} ms"
+    );
+}
+
+/// What the server says to a statement that it was made to cancel.
+pub(crate) fn canceled(status: u8) -> Message {
+    [
+        message::error("57014", "canceling statement due to user request"),
+        message::ready_for_query(status),
+    ]
+    .into()
+}
+
+/// What it says to a statement without rows.
+pub(crate) fn done(tag: &str, status: u8) -> Message {
+    [
+        message::command_complete(tag),
+        message::ready_for_query(status),
+    ]
+    .into()
+}
+
+/// The beginning of what it says to a Query with rows.
+pub(crate) fn first_rows(count: usize) -> Message {
+    [
+        message::row_description(&[("n", message::TEXT)]),
+        message::rows(count),
+    ]
+    .into()
+}
+
+/// All that it says to a Query that has so many rows.
+pub(crate) fn rows(count: usize) -> Message {
+    [first_rows(count), done(&format!("SELECT {count}"), b'I')].into()
+}
+
+/// What a socket's buffers hold, about.
+pub(crate) const SOCKET: usize = 64 * 1024;
