@@ -99,15 +99,12 @@ async fn who_is_not_brought_back_after_all_is_told() {
 #[tokio::test(start_paused = true)]
 async fn a_binding_that_is_gone_or_never_was_is_refused() {
     let mut stage = Stage::new().await;
-    let gone = Binding::check_out(None);
-    let mut statements = vec![
-        "pgdeadline check out 1".to_string(),
-        "pgdeadline operation 1".to_string(),
+    let ctx = Context::background();
+    let gone = Binding::check_out(Some(&ctx));
+    let statements = [
+        "pgdeadline check out 0000000000000001".to_string(),
         gone.statement().to_string(),
     ];
-    drop(gone);
-    let gone = Binding::operation(&Context::background());
-    statements.push(gone.statement().to_string());
     drop(gone);
     for statement in statements {
         stage.client.says(say::query(&statement)).await;
@@ -116,6 +113,13 @@ async fn a_binding_that_is_gone_or_never_was_is_refused() {
         assert_eq!(heard[1].status(), b'I');
         stage.serves_on().await;
     }
+    // Of an operation nobody hears any more, and an error would be taken for that
+    // of what is asked next.
+    let gone = Binding::operation(&ctx);
+    let statement = gone.statement().to_string();
+    drop(gone);
+    stage.client.says(say::query(&statement)).await;
+    stage.client.hears("Z").await;
     stage.assert_ends_well().await;
 }
 
@@ -125,7 +129,7 @@ async fn a_binding_dropped_while_its_statement_waits_is_refused() {
     stage.asks(SLEEP).await;
     let ctx = deadline(10_000);
     let binding = Binding::check_out(Some(&ctx));
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     stage.net.cancel().await.close();
     drop(binding);
     stage.backend.send(canceled(b'I')).await;
@@ -142,7 +146,7 @@ async fn a_check_out_ends_the_one_before_it_and_waits_until_that_is_clean() {
     stage.asks(SLEEP).await;
     let (began, ctx) = (Instant::now(), deadline(500));
     let binding = Binding::check_out(Some(&ctx));
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     // Nobody heard the end of the old one.
     stage.client.hears("Z").await;
     stage.net.cancel().await.close();
@@ -183,7 +187,7 @@ async fn an_operation_takes_the_place_of_the_check_out() {
     let began = Instant::now();
     stage.check_out(Some(&outer)).await;
     let binding = Binding::operation(&inner);
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     is_bound(&mut stage.client, &binding).await;
     let operation = binding.into_operation().expect("its hold");
     stage.asks(SLEEP).await;
@@ -210,7 +214,7 @@ async fn an_operation_that_has_ended_inside_a_transaction_fails_it() {
     stage.begin().await;
     let inner = deadline(200);
     let binding = Binding::operation(&inner);
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     let heard = stage.client.hears("CZ").await;
     assert_eq!(heard[1].status(), b'T', "as the transaction is");
     let operation = binding.into_operation().unwrap();
@@ -245,7 +249,7 @@ async fn an_operation_may_begin_while_the_one_before_it_drains() {
     let began = Instant::now();
     let first = deadline(100);
     let binding = Binding::operation(&first);
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     is_bound(&mut stage.client, &binding).await;
     let operation = binding.into_operation();
     stage.asks(SLEEP).await;
@@ -253,7 +257,7 @@ async fn an_operation_may_begin_while_the_one_before_it_drains() {
     drop(operation);
     let second = deadline(10_000);
     let binding = Binding::operation(&second);
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     is_bound(&mut stage.client, &binding).await;
     assert_at(began, 100);
     let operation = binding.into_operation();
@@ -276,7 +280,7 @@ async fn an_operation_within_a_check_out_that_has_ended_is_refused_with_its_end(
     stage.check_out(Some(&outer)).await;
     sleep(ms(200)).await;
     let binding = Binding::operation(&Context::background());
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     let heard = stage.client.hears("EZ").await;
     assert!(heard[0].error().is_deadline());
     assert!(binding.into_operation().is_none());
@@ -290,7 +294,7 @@ async fn an_operation_nobody_waits_for_is_over_at_once() {
     stage.check_out(None).await;
     let inner = Context::background().child();
     let binding = Binding::operation(&inner);
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     is_bound(&mut stage.client, &binding).await;
     drop(binding);
     inner.cancel();
@@ -304,7 +308,7 @@ async fn brought_back_from(stage: &mut Stage, text: &str, come: Option<Message>)
     let inner = deadline(100);
     let brought_back = inner.run(async {
         let binding = Binding::operation(&Context::current().unwrap());
-        stage.client.says(say::query(binding.statement())).await;
+        stage.client.says(say::query(&binding.statement())).await;
         is_bound(&mut stage.client, &binding).await;
         let _operation = binding.into_operation();
         stage.asks(text).await;
@@ -397,7 +401,10 @@ async fn a_sync_inside_a_lease_ends_it() {
 #[tokio::test(start_paused = true)]
 async fn what_only_looks_like_a_statement_of_ours_is_the_servers() {
     let mut stage = Stage::new().await;
-    for text in ["pgdeadline check out", "pgdeadline operation 1;"] {
+    for text in [
+        "pgdeadline check out",
+        "pgdeadline operation 0000000000000001;",
+    ] {
         stage.asks(text).await;
         let error = message::error("42601", "syntax error");
         stage
@@ -409,11 +416,11 @@ async fn what_only_looks_like_a_statement_of_ours_is_the_servers() {
     // Prepared, it is the server's too.
     stage
         .client
-        .says(say::prepare("pgdeadline check out 1"))
+        .says(say::prepare("pgdeadline check out 0000000000000001"))
         .await;
     stage
         .backend
-        .answer_prepare("pgdeadline check out 1", &[], &[])
+        .answer_prepare("pgdeadline check out 0000000000000001", &[], &[])
         .await;
     stage.client.hears("1tnZ").await;
     stage.assert_ends_well().await;

@@ -208,7 +208,7 @@ async fn while_its_binding_waits_and_requests_stand_behind_it() {
     client.says(say::query(SLEEP)).await;
     backend.expect(Expect::query(SLEEP)).await;
     let binding = Binding::check_out(Some(&Context::background()));
-    let said = [say::query(binding.statement()), say::query("UPDATE t")];
+    let said = [say::query(&binding.statement()), say::query("UPDATE t")];
     client.says(said.concat()).await;
     client.hears("Z").await;
     drop(client);

@@ -104,8 +104,8 @@ fn anything() -> impl Strategy<Value = (bool, Vec<u8>)> {
         2 => prop::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| (None, bytes)),
         5 => messages(b"QPBDECHSSSdcfXF").prop_map(|bytes| (Some(true), bytes)),
         5 => messages(b"123ACDEEGGHINSTWZZZZcdnst").prop_map(|bytes| (Some(false), bytes)),
-        1 => Just((Some(true), say::query("pgdeadline check out 1"))),
-        1 => Just((Some(true), say::query("pgdeadline operation 1"))),
+        1 => Just((Some(true), say::query("pgdeadline check out 0000000000000001"))),
+        1 => Just((Some(true), say::query("pgdeadline operation 0000000000000001"))),
         1 => Just((Some(true), say::query("COPY t FROM STDIN"))),
     ];
     (any::<bool>(), said).prop_map(|(either, (by, bytes))| (by.unwrap_or(either), bytes))

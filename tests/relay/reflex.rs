@@ -9,11 +9,13 @@ use std::task::{Context, Poll, Waker};
 
 use pgdeadline::Connector;
 use pgdeadline::dial::{Address, Dial, DialFuture, ResolveFuture, Socket, SocketOptions};
+use pgdeadline::relay::Binding;
 use pgdeadline_tests::scripted::{Message, Net, message};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_postgres::NoTls;
 
+use crate::client::Client;
 use crate::say;
 use crate::stage::*;
 
@@ -149,6 +151,7 @@ async fn a_return_inside_a_transaction_is_answered() {
         client.hears("CZ").await;
         client.says(say::sync()).await;
         assert_eq!(client.hears_one("Z").await.status(), b'I');
+        check_out(&mut client).await;
     }
     // Behind work that runs on, the session's own is written by the driver.
     client.says(say::query("BEGIN")).await;
@@ -161,8 +164,16 @@ async fn a_return_inside_a_transaction_is_answered() {
     says.say(done("SELECT 1", b'T'));
     assert_eq!(client.hears("ZZ").await[1].status(), b'I');
     assert_at(began, 0);
+    check_out(&mut client).await;
     client.says(say::query("BEGIN")).await;
     client.hears("CZ").await;
     drop(client);
     ended(relay).await.unwrap();
+}
+
+/// The next holder, under no context.
+async fn check_out(client: &mut Client) {
+    let binding = Binding::check_out(None);
+    client.says(say::query(&binding.statement())).await;
+    is_bound(client, &binding).await;
 }

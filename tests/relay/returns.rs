@@ -114,6 +114,40 @@ async fn inside_a_transaction_the_session_rolls_back() {
     stage.client.hears_nothing(ms(100)).await;
     stage.backend.send(done("ROLLBACK", b'I')).await;
     assert_eq!(stage.client.hears_one("Z").await.status(), b'I');
+    stage.check_out(None).await;
+    stage.assert_ends_well().await;
+}
+
+/// A user's own ping looks the same. What he goes on with is no part of the
+/// transaction that he believes in, and must not be stored by itself.
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_on_in_a_transaction_that_was_rolled_back_is_told() {
+    let mut stage = Stage::new().await;
+    stage.check_out(None).await;
+    stage.begin().await;
+    stage.client.says(say::sync()).await;
+    stage.backend.expect(Expect::query("ROLLBACK")).await;
+    stage.backend.send(done("ROLLBACK", b'I')).await;
+    stage.client.hears("Z").await;
+    stage.client.says(say::query("INSERT")).await;
+    let fails = "BEGIN; ROLLBACK TO \"pgdeadline: told as ended, so failed\"";
+    stage.backend.expect(Expect::query(fails)).await;
+    let no_such = message::error("3B001", "no such savepoint");
+    stage
+        .backend
+        .send([no_such, message::ready_for_query(b'E')])
+        .await;
+    stage.backend.expect(Expect::query("INSERT")).await;
+    let aborted = message::error("25P02", "current transaction is aborted");
+    stage
+        .backend
+        .send([aborted, message::ready_for_query(b'E')])
+        .await;
+    stage.client.hears("EZ").await;
+    // His own ROLLBACK puts an end to it.
+    stage.asks("ROLLBACK").await;
+    stage.backend.send(done("ROLLBACK", b'I')).await;
+    stage.client.hears("CZ").await;
     stage.assert_ends_well().await;
 }
 
@@ -290,7 +324,7 @@ async fn a_transaction_told_as_failed_is_nothing_to_the_next_holder() {
     stage.backend.send(done("COMMIT", b'I')).await;
     sleep(ms(10)).await;
     stage.give_back().await;
-    // Nobody binds, as `try_acquire` doesn't.
+    stage.check_out(None).await;
     stage.serves_on().await;
     stage.assert_ends_well().await;
 }

@@ -139,7 +139,7 @@ async fn a_binding_on_it_is_not_answered() {
     stage.give_back().await;
     stage.backend.close();
     let binding = pgdeadline::relay::Binding::check_out(None);
-    stage.client.says(say::query(binding.statement())).await;
+    stage.client.says(say::query(&binding.statement())).await;
     // So sqlx replaces it.
     stage.client.hears_one("E").await;
     assert!(ended(stage.relay).await.is_err());

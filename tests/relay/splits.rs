@@ -98,7 +98,12 @@ fn conversation() -> Vec<Turn> {
             // Of the first one nothing else is heard behind a return.
             "ZZ",
         ),
-        turn(say::query("pgdeadline check out 1"), &[], nothing(), "EZ"),
+        turn(
+            say::query("pgdeadline check out 0000000000000001"),
+            &[],
+            nothing(),
+            "EZ",
+        ),
         turn(say::sync(), &[], nothing(), "Z"),
     ]
 }

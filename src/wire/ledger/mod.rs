@@ -176,6 +176,12 @@ impl Ledger {
         }
     }
 
+    /// Does whoever held the client last believe a transaction open?
+    #[cfg(test)]
+    pub(crate) fn was_told_open(&self) -> bool {
+        self.told_open
+    }
+
     /// All requests, oldest first.
     pub(crate) fn requests(&self) -> impl Iterator<Item = &Request> {
         self.requests.iter()

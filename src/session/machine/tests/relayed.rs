@@ -70,12 +70,13 @@ impl World {
             return;
         }
         let what = self.random.below(100);
+        let told_open = self.pair.machine.ledger.was_told_open();
         let state = self.client();
         let ready = state.pending == 0 && state.copy == Copy::No && !state.left_copy;
         let waits = state.waits_for.is_some();
         match state.copy {
             _ if state.returns && !ready => {}
-            _ if state.returns && what < 60 => self.say_check_out(),
+            _ if state.returns && (what < 60 || told_open) => self.say_check_out(),
             _ if state.returns => self.take_unbound(),
             Copy::In(copy) if what < 40 => self.send_row(copy),
             Copy::In(copy) if what < 60 => self.end_copy(copy),
@@ -162,7 +163,7 @@ impl World {
     // ---- check-outs -------------------------------------------------------------
 
     fn say_check_out(&mut self) {
-        let said = client::query("pgdeadline check out 5");
+        let said = client::query("pgdeadline check out 0000000000000005");
         let number = self.write_request("says check-out", Verb::Said, said);
         let client = self.client();
         client.over_at.push(number);
@@ -183,7 +184,7 @@ impl World {
         if self.operation.is_some() || self.check_out.is_none() {
             return;
         }
-        let said = client::query("pgdeadline operation 6");
+        let said = client::query("pgdeadline operation 0000000000000006");
         let number = self.write_request("says operation", Verb::Said, said);
         let client = self.client();
         client.pending += 1;
@@ -466,6 +467,12 @@ impl World {
     /// When did this holder end, if `run` brings its caller back?
     fn ended_run(&mut self, holder: usize) -> Option<Instant> {
         let (ended, now) = (self.has_ended(holder), self.now());
+        // An operation that ended with its check-out: its own `run` goes on.
+        let lease = self.holders[holder].lease;
+        let lease = lease.and_then(|lease| self.pair.machine.leases.get(lease));
+        if lease.is_some_and(|lease| !lease.runs) {
+            return None;
+        }
         let mut runs = self.client().runs.iter_mut();
         let (_, at) = runs.find(|(run, _)| *run == holder)?;
         ended.then(|| *at.get_or_insert(now))
@@ -569,7 +576,14 @@ impl World {
 
     /// The next one who takes it from its pool asks for something.
     pub(super) fn take_again(&mut self) -> usize {
-        self.take_unbound();
+        match self.pair.machine.ledger.was_told_open() {
+            true => {
+                self.say_check_out();
+                self.poll_relayed(usize::MAX);
+                self.read_client(usize::MAX);
+            }
+            false => self.take_unbound(),
+        }
         self.ask_for("work")
     }
 }

@@ -8,11 +8,11 @@ use crate::wire::saying::Saying;
 use crate::wire::testing::{client, server};
 
 fn check_out() -> Vec<u8> {
-    client::query("pgdeadline check out 5")
+    client::query("pgdeadline check out 0000000000000005")
 }
 
 fn operation() -> Vec<u8> {
-    client::query("pgdeadline operation 6")
+    client::query("pgdeadline operation 0000000000000006")
 }
 
 fn listening() -> Pair {

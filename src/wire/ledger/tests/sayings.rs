@@ -32,7 +32,7 @@ impl Line {
 }
 
 fn check_out() -> Vec<u8> {
-    client::query("pgdeadline check out 5")
+    client::query("pgdeadline check out 0000000000000005")
 }
 
 #[test]
@@ -43,11 +43,14 @@ fn what_counts_as_said() {
         (client::sync(), Some(Saying::Return)),
         (check_out(), Some(Saying::CheckOut(5))),
         (
-            client::query("pgdeadline operation 6"),
+            client::query("pgdeadline operation 0000000000000006"),
             Some(Saying::Operation(6)),
         ),
         (client::execute("s"), None),
-        (client::prepare("pgdeadline check out 5"), None),
+        (
+            client::prepare("pgdeadline check out 0000000000000005"),
+            None,
+        ),
         (close_and_sync, None),
         (late, None),
         (client::query("ROLLBACK"), None),
