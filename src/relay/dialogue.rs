@@ -27,8 +27,9 @@ pub(super) struct Dialogue<'a, C, S> {
     early: Vec<u8>,
     /// Of the server, not looked at.
     rest: Vec<u8>,
-    /// The client was passed a part of a message, and nothing else may follow.
-    half_told: bool,
+    /// A message for the client of which the end has not come: behind half of one
+    /// it could be told nothing of ours.
+    half: Vec<u8>,
     /// It was passed an ErrorResponse.
     told: bool,
 }
@@ -64,7 +65,7 @@ where
             from_server: Backend::new(),
             early,
             rest,
-            half_told: false,
+            half: Vec::new(),
             told: false,
         }
     }
@@ -177,8 +178,15 @@ where
     }
 
     async fn tell_client(&mut self, bytes: &[u8], ends: bool) -> Result<(), Lost> {
-        self.half_told = !ends;
-        let told = self.client.write_all(bytes).await;
+        self.half.extend_from_slice(bytes);
+        if !ends {
+            return match self.half.len() {
+                0..=MAX_MESSAGE => Ok(()),
+                _ => Err(self.lost(io::Error::new(io::ErrorKind::InvalidData, TOO_LONG))),
+            };
+        }
+        let told = self.client.write_all(&self.half).await;
+        self.half.clear();
         told.map_err(|_| Lost::Client)
     }
 
@@ -225,7 +233,7 @@ where
     fn lost(&self, error: io::Error) -> Lost {
         Lost::Server {
             error,
-            told: self.told || self.half_told,
+            told: self.told,
         }
     }
 
@@ -246,6 +254,9 @@ fn first_field(row: &[u8]) -> Option<String> {
 
 /// How much is kept of what a client says before it is asked anything.
 pub(super) const EARLY: usize = 1024;
+/// libpq's bound of a message during start-up.
+const MAX_MESSAGE: usize = 30_000;
+const TOO_LONG: &str = "a message of the start-up is longer than 30,000 bytes";
 /// How much is read at once.
 const CHUNK: usize = 1024;
 /// No answer that is looked into is longer.
