@@ -159,7 +159,8 @@ impl Counting {
             self.buffer.extend(say::copy_fail());
         }
         let copies = std::mem::take(&mut self.copies);
-        !self.client.has_heard(b'E').await && !(copies && self.client.has_heard(b'Z').await)
+        let lost = self.client.has_heard(b'E').await || copies && self.client.has_heard(b'Z').await;
+        !lost
     }
 
     async fn comes_back(&mut self) -> Result<(), Told> {
@@ -199,9 +200,8 @@ impl CheckOut {
             }
             for (deed, patience) in &self.deeds {
                 let patience = Duration::from_millis(patience.unwrap_or(100_000));
-                match timeout(patience, counting.does(deed)).await {
-                    Ok(Err(told)) => last |= told.is_last,
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(told)) = timeout(patience, counting.does(deed)).await {
+                    last |= told.is_last;
                 }
                 // Whoever asks for more behind a COPY that was left is out of
                 // step, whoever is at the other end.
@@ -231,7 +231,7 @@ impl CheckOut {
                 // An end in the very moment of letting go is told to whoever
                 // `run` does not bring back.
                 let raced = ctx.is_ended() && !self.runs;
-                assert!(told.is_last || raced, "nobody asked for {told:?}");
+                assert!(told.is_last || raced, "nobody asked for {:?}", told.what);
                 return false;
             }
         }
@@ -244,7 +244,7 @@ impl CheckOut {
 async fn counts_well(check_outs: Vec<CheckOut>) -> usize {
     let net = Net::new();
     let connector: Connector = over(&net).build().unwrap();
-    let stage = Stage::open(net.clone(), connector, SOCKET).await;
+    let stage = Stage::open(net.clone(), &connector, SOCKET).await;
     let playing = server::play(net, stage.backend);
     let mut counting = Counting {
         client: stage.client,

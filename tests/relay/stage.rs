@@ -22,7 +22,6 @@ pub(crate) const SLEEP: &str = "SELECT pg_sleep(30)";
 /// One client and everything about it. Tests take it apart.
 pub(crate) struct Stage {
     pub net: Net,
-    pub connector: Connector,
     pub client: Client,
     pub backend: Backend,
     pub relay: JoinHandle<Result<(), Error>>,
@@ -48,11 +47,12 @@ impl Stage {
         set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder,
     ) -> Stage {
         let connector = set(over(&net)).build().unwrap();
-        Stage::open(net, connector, capacity).await
+        Stage::open(net, &connector, capacity).await
     }
 
-    pub(crate) async fn open(net: Net, connector: Connector, capacity: usize) -> Stage {
-        let (mut client, relay) = relay(&connector, capacity);
+    /// One more client of a connector's.
+    pub(crate) async fn open(net: Net, connector: &Connector, capacity: usize) -> Stage {
+        let (mut client, relay) = relay(connector, capacity);
         let starts = async {
             client.says(say::start_up()).await;
             client.hears(WELCOME).await;
@@ -64,7 +64,6 @@ impl Stage {
         });
         Stage {
             net,
-            connector,
             client,
             backend,
             relay,

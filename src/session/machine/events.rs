@@ -23,7 +23,7 @@ impl Machine {
             quiet,
             ..
         } = self;
-        let listens = self.listens && !self.client_gone;
+        let listens = self.listens;
         let taken = ledger.scan(bytes, &mut || {
             // Nobody said whose it is: a check-out under no context.
             if listens && leases.released {
