@@ -340,3 +340,20 @@ async fn in_copy_in_mode() {
         assert_at(began, 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn with_clean_up_that_the_server_never_answers() {
+    let Stage {
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::close()).await;
+    backend.expect_all([Expect::close(), Expect::sync()]).await;
+    let began = Instant::now();
+    drop(client);
+    assert!(ended(relay).await.unwrap_err().is_retired());
+    assert_at(began, 2000);
+    assert!(!backend.wait_close().await);
+}
