@@ -23,7 +23,8 @@ impl Machine {
             quiet,
             ..
         } = self;
-        let listens = self.listens;
+        // Whoever has left checks nothing out.
+        let listens = self.listens && !self.client_gone;
         let taken = ledger.scan(bytes, &mut || {
             // Nobody said whose it is: a check-out under no context.
             if listens && leases.released {
