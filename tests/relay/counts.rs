@@ -163,8 +163,8 @@ impl Counting {
             self.buffer.extend(say::copy_fail());
         }
         let copies = std::mem::take(&mut self.copies);
-        let heard_end = copies && self.client.has_heard(b'Z').await;
-        !heard_end && !self.client.has_heard(b'E').await
+        let lost = self.client.has_heard(b'E').await || copies && self.client.has_heard(b'Z').await;
+        !lost
     }
 
     async fn comes_back(&mut self) -> Result<(), Told> {
@@ -235,7 +235,7 @@ impl CheckOut {
                 // An end in the very moment of letting go is told to whoever
                 // `run` does not bring back.
                 let raced = ctx.is_ended() && !self.runs;
-                assert!(told.is_last || raced, "nobody asked for {told:?}");
+                assert!(told.is_last || raced, "nobody asked for {:?}", told.what);
                 return false;
             }
         }
@@ -248,7 +248,7 @@ impl CheckOut {
 async fn counts_well(check_outs: Vec<CheckOut>) -> usize {
     let net = Net::new();
     let connector: Connector = over(&net).build().unwrap();
-    let stage = Stage::open(net.clone(), connector, SOCKET).await;
+    let stage = Stage::open(net.clone(), &connector, SOCKET).await;
     let playing = server::play(net, stage.backend);
     let mut counting = Counting {
         client: stage.client,

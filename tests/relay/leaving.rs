@@ -276,6 +276,32 @@ async fn in_the_middle_of_a_sync_behind_work() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn in_the_middle_of_a_request_behind_a_return_that_waits() {
+    let Stage {
+        net,
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::query(SLEEP)).await;
+    backend.expect(Expect::query(SLEEP)).await;
+    client
+        .says([&say::sync()[..], &say::query("SELECT 2")[..9]].concat())
+        .await;
+    client.hears("Z").await;
+    net.cancel().await.close();
+    let began = Instant::now();
+    drop(client);
+    assert!(ended(relay).await.unwrap_err().is_retired());
+    assert_at(began, 0);
+    assert!(!backend.wait_close().await);
+    // It was not seen to stop.
+    net.cancel().await.close();
+    net.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn in_copy_in_mode() {
     for (said, is_whole) in [
         (vec![], true),
@@ -313,4 +339,21 @@ async fn in_copy_in_mode() {
         ended(relay).await.unwrap();
         assert_at(began, 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_clean_up_that_the_server_never_answers() {
+    let Stage {
+        mut client,
+        mut backend,
+        relay,
+        ..
+    } = Stage::new().await;
+    client.says(say::close()).await;
+    backend.expect_all([Expect::close(), Expect::sync()]).await;
+    let began = Instant::now();
+    drop(client);
+    assert!(ended(relay).await.unwrap_err().is_retired());
+    assert_at(began, 2000);
+    assert!(!backend.wait_close().await);
 }

@@ -3,7 +3,7 @@
 //!
 //! One module a theme. Time is paused, so that it can be told exactly when each
 //! thing happened. [`stage`] has what all of them use, [`client`] the client,
-//! [`say`] what it says.
+//! [`say`] what it says, [`server`] a server that plays by itself.
 
 mod binding;
 mod client;
@@ -11,6 +11,7 @@ mod copies;
 mod counts;
 mod leaving;
 mod noise;
+mod operations;
 mod reflex;
 mod returns;
 mod say;

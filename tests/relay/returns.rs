@@ -292,6 +292,20 @@ async fn one_that_does_not_become_clean_is_not_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn behind_clean_up_that_the_server_never_answers_it_is_bounded_too() {
+    let mut stage = Stage::new().await;
+    stage.check_out(None).await;
+    stage
+        .client
+        .says([say::close(), say::sync()].concat())
+        .await;
+    let began = Instant::now();
+    let error = stage.client.is_told_and_closed("08006").await;
+    assert_at(began, 2000);
+    assert!(error.is_retired(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_of_scope_has_its_error_and_the_return_none() {
     let mut stage = Stage::new().await;
     let ctx = deadline(100);

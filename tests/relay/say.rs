@@ -56,6 +56,11 @@ pub(crate) fn execute() -> Vec<u8> {
     .concat()
 }
 
+/// Close of a statement and Sync, as sqlx makes room in its cache.
+pub(crate) fn close() -> Vec<u8> {
+    [message(b'C', b"Ss\0"), sync()].concat()
+}
+
 /// Sync.
 pub(crate) fn sync() -> Vec<u8> {
     message(b'S', b"")

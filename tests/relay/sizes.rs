@@ -49,7 +49,7 @@ async fn the_end_of_a_large_message_is_not_kept_back_under_tls() {
         mut client,
         mut backend,
         ..
-    } = Stage::open(net, connector, SOCKET).await;
+    } = Stage::open(net, &connector, SOCKET).await;
     // More than the socket takes at once, while the server does not read.
     for length in [60_000, 65_000, 70_000, 100_000] {
         let text = "x".repeat(length);

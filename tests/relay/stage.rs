@@ -47,11 +47,12 @@ impl Stage {
         set: impl FnOnce(ConnectorBuilder) -> ConnectorBuilder,
     ) -> Stage {
         let connector = set(over(&net)).build().unwrap();
-        Stage::open(net, connector, capacity).await
+        Stage::open(net, &connector, capacity).await
     }
 
-    pub(crate) async fn open(net: Net, connector: Connector, capacity: usize) -> Stage {
-        let (mut client, relay) = relay(&connector, capacity);
+    /// One more client of a connector's.
+    pub(crate) async fn open(net: Net, connector: &Connector, capacity: usize) -> Stage {
+        let (mut client, relay) = relay(connector, capacity);
         let starts = async {
             client.says(say::start_up()).await;
             client.hears(WELCOME).await;

@@ -142,7 +142,7 @@ async fn whether_eof_proves_anything_is_asked_once_a_server() {
     answer_pid(&mut backend, PID).await;
     client.hears("NZ").await;
     serves_on(&mut client, &mut backend).await;
-    Stage::open(net, connector, SOCKET).await.serves_on().await;
+    Stage::open(net, &connector, SOCKET).await.serves_on().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -243,12 +243,13 @@ impl Machine {
 
     /// May the next check-out have the session (rule 4)?
     pub(crate) fn is_clean(&self) -> bool {
-        let rest = if self.quiet {
+        let rest = if self.quiet && !self.listens {
             // Nothing of this check-out ended, and nothing of it works: what
-            // is left is clean-up, which the next one may queue behind.
+            // is left is clean-up, which the next one may queue behind. Who says
+            // so itself when it ends is answered behind that, and waits no longer
+            // for it than for anything else.
             let mut requests = self.ledger.requests();
-            let clean_up =
-                |request: &Request| matches!(request.class, Class::CleanUp | Class::Said);
+            let clean_up = |request: &Request| request.class == Class::CleanUp;
             requests.all(clean_up) && !self.ledger.copying()
         } else {
             self.ledger.is_empty()

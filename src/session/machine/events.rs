@@ -23,6 +23,7 @@ impl Machine {
             quiet,
             ..
         } = self;
+        // Whoever has left checks nothing out.
         let listens = self.listens && !self.client_gone;
         let mut resumed = false;
         let taken = ledger.scan(bytes, &mut || {

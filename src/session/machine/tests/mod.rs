@@ -6,13 +6,15 @@
 //!   [`copies`], [`sayings`]: a dialogue for each of the rules;
 //! - [`world`], with [`holders`], [`client`], [`backend`]: a pool, a client, a
 //!   server and a network that behave as the real ones may;
-//! - [`relayed`]: in place of that client one like sqlx, behind a relay;
+//! - [`relayed`], [`between`]: in place of that client one like sqlx, and the
+//!   relay before it;
 //! - [`truth`]: what must hold of them at any time;
 //! - [`explore`], [`explore_relayed`]: the machine in that world under random
 //!   event sequences;
 //! - [`noise`]: the machine under bytes that nobody should send.
 
 mod backend;
+mod between;
 mod client;
 mod copies;
 mod explore;

@@ -345,3 +345,18 @@ fn a_copy_that_begins_when_its_client_has_left_it_is_ended_and_over() {
         assert_eq!(pair.answer().is_some(), !leaves);
     }
 }
+
+#[test]
+fn what_stands_behind_a_client_that_has_left_is_bounded() {
+    let mut pair = listening();
+    let close = [client::close(), client::sync()].concat();
+    pair.send(&[check_out(), close, check_out(), client::sync()].concat());
+    pair.machine.handle_left(pair.now);
+    pair.write(&mut None, usize::MAX);
+    while !pair.buffer.is_empty() {
+        pair.write(&mut None, usize::MAX);
+    }
+    assert_eq!(pair.got(), "CS");
+    pair.pass(Settings::default().grace);
+    pair.assert_retired(&Retired::Grace);
+}
