@@ -90,18 +90,19 @@ struct Words<'a>(&'a [u8]);
 
 /// A call of `pg_advisory_unlock` or one of its kind, with nothing but numbers.
 fn is_unlock(call: &[u8]) -> bool {
-    let call = call.to_ascii_lowercase();
-    let arguments = [
-        &b"pg_advisory_unlock_shared("[..],
-        b"pg_advisory_unlock_all(",
-        b"pg_advisory_unlock(",
-    ]
-    .iter()
-    .find_map(|name| call.strip_prefix(*name))
-    .and_then(|rest| rest.strip_suffix(b")"));
-    arguments.is_some_and(|arguments| {
+    let names = [
+        "pg_advisory_unlock_shared",
+        "pg_advisory_unlock_all",
+        "pg_advisory_unlock",
+    ];
+    let arguments = names.iter().find_map(|name| {
+        let (start, rest) = call.split_at_checked(name.len())?;
+        is(start, name).then_some(rest)
+    });
+    let numbers = arguments.and_then(|rest| rest.strip_prefix(b"(")?.strip_suffix(b")"));
+    numbers.is_some_and(|numbers| {
         let number = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b',' | b' ');
-        arguments.iter().all(number)
+        numbers.iter().all(number)
     })
 }
 
