@@ -309,7 +309,7 @@ impl fmt::Display for Retired {
             Retired::Stalled => f.write_str("the server stopped in the middle of a message"),
             Retired::CleanUp => f.write_str("the session's own clean-up failed"),
             Retired::OutOfStep => {
-                f.write_str("its client was dropped before a COPY had begun, and now miscounts")
+                f.write_str("its client has left a COPY, and may miscount from there on")
             }
             Retired::Protocol(malformed) => malformed.fmt(f),
         }

@@ -159,12 +159,12 @@ impl Request {
         self.unheard && self.copied && self.kind == Kind::Simple
     }
 
-    /// Can't it be told whether its client counts on a ReadyForQuery? Until it
-    /// has begun, a COPY of sqlx's own, which does not, looks like any other
-    /// text, which does.
+    /// Can't it be told whether its client counts on a ReadyForQuery? sqlx doesn't
+    /// for a COPY of its own, and does for the same text sent as any other; only a
+    /// client that ends a COPY FROM STDIN by itself shows which it is.
     pub(crate) fn may_be_miscounted(&self) -> bool {
-        let begun = self.copied || self.answered;
-        self.verb == Verb::Copy && self.kind == Kind::Simple && !begun
+        let copies = self.verb == Verb::Copy || self.copied;
+        copies && self.kind == Kind::Simple && self.tail == Tail::No && !self.answered
     }
 
     /// The caller's, and neither refused nor over.

@@ -198,7 +198,7 @@ impl World {
         client.waits_for = None;
         let copy = std::mem::take(&mut client.copy);
         client.left_copy |= copy != Copy::No;
-        client.unclear |= matches!(copy, Copy::Asked(_));
+        client.unclear |= matches!(copy, Copy::Asked(_) | Copy::Ends(_));
         if let Copy::In(copy) = copy {
             let fail = client::copy_fail();
             client.socket.push_back((copy, fail[..6].to_vec()));
