@@ -192,7 +192,8 @@ impl<S: ClientSocket> Pump<S> {
         now: Instant,
     ) -> Result<(), End> {
         for _ in 0..ROUNDS {
-            let came = match self.left || self.down.is_full() {
+            let no_room = self.left || self.down.is_full();
+            let came = match no_room {
                 true => Poll::Pending,
                 false => self.down.poll_read_from(&mut self.client, cx),
             };
@@ -203,7 +204,9 @@ impl<S: ClientSocket> Pump<S> {
                 return Ok(());
             }
             self.pass_down(core, cx, now)?;
-            if came.is_pending() {
+            // Where there is room only now, the client is still to be asked.
+            let has_room = !self.left && !self.down.is_full();
+            if came.is_pending() && !(no_room && has_room) {
                 return Ok(());
             }
         }

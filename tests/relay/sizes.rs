@@ -163,3 +163,25 @@ async fn a_slow_server_holds_the_client_up() {
         assert_eq!(data.len(), 59);
     }
 }
+
+/// A server that reads nothing for a while and then all at once: the relay's
+/// buffer was full, and is empty in one step.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_reads_again_gets_what_the_client_has_left_to_say() {
+    let mut stage = Stage::new().await;
+    let text = format!("SELECT '{}'", "x".repeat(300_000));
+    for _ in 0..3 {
+        let asks = async {
+            stage.client.says(say::query(&text)).await;
+            stage.client.hears("TDCZ").await
+        };
+        let answers = async {
+            sleep(ms(10)).await;
+            stage.backend.expect(Expect::query(&text)).await;
+            stage.backend.send(rows(1)).await;
+        };
+        tokio::join!(asks, answers);
+    }
+    stage.give_back().await;
+    stage.assert_ends_well().await;
+}
