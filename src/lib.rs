@@ -70,6 +70,8 @@ pub mod guide {
     pub mod limits {}
     #[doc = include_str!("../docs/defaults.md")]
     pub mod defaults {}
+    #[doc = include_str!("../docs/reliability.md")]
+    pub mod reliability {}
     #[doc = include_str!("../docs/why.md")]
     pub mod why {}
 }

@@ -38,7 +38,8 @@ pub struct Settings {
     pub resend: [Duration; 4],
     /// How many CancelRequests may be on their way to one server at once.
     ///
-    /// 8: each is a connection, and a fork, on the server.
+    /// 8: each is a connection, and a fork, on the server (though no place in
+    /// its `max_connections`).
     pub cancel_dials: usize,
     /// Bound of a whole connect (resolve, connect, TLS, start-up) where
     /// neither the context nor the configuration has one.

@@ -1,4 +1,5 @@
-//! Hosts that are tried last: they were of the wrong kind when tried before.
+//! Hosts that are tried last: they were of the wrong kind, or mute, when tried
+//! before.
 //!
 //! A connect of our own goes on to the next host when `target_session_attrs`
 //! is not met. A client that authenticates by itself can't be sent on: it is

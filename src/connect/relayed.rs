@@ -2,6 +2,7 @@
 //!
 //! 1. The hosts are tried as for a client of our own, up to the first word of a
 //!    server: one that is mute, closes or refuses is left for the next.
+//!    Mute when its client left, it is tried last the next time.
 //! 2. After that word there is no way back: what follows is between this server
 //!    and the client.
 
@@ -117,7 +118,14 @@ async fn greet(
         std::io::Result::Ok(())
     };
     let failed = |text: String| Failure::new(Phase::StartUp, text);
-    match exchange.await {
+    let mute = Mute {
+        connector,
+        host: &host,
+        since: Instant::now(),
+    };
+    let exchanged = exchange.await;
+    mute.has_spoken();
+    match exchanged {
         Err(error) => Err((failed(error.to_string()).because(error), None)),
         Ok(()) if said.is_empty() => {
             let text = "the server closed the connection during start-up: is this a PostgreSQL \
@@ -134,6 +142,29 @@ async fn greet(
             host,
             said,
         }),
+    }
+}
+
+/// A host that has not said its first word yet. Left so for longer than a head
+/// start, it is tried last from then on: a client that waits for less than this
+/// host's share of the time would never come to the others.
+struct Mute<'a> {
+    connector: &'a Connector,
+    host: &'a str,
+    since: Instant,
+}
+
+impl Mute<'_> {
+    fn has_spoken(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Mute<'_> {
+    fn drop(&mut self) {
+        if self.since.elapsed() > self.connector.settings().race_step {
+            self.connector.avoid(self.host);
+        }
     }
 }
 

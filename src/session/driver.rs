@@ -179,7 +179,7 @@ impl<C: Client> Driver<C> {
                     // hit but what it leaves behind: so rule 8 holds here, and
                     // not rule 4's "no further cancel", which spares who comes
                     // after on a session that lives.
-                    let left = shared.left_behind(&core);
+                    let left = shared.left_behind(&mut core);
                     core.close(retirement(&why));
                     drop(core);
                     left.into_iter().for_each(exit::send);
@@ -203,7 +203,7 @@ impl<C: Client> Driver<C> {
             .is_some_and(tokio_postgres::Error::is_closed);
         let left = match by_server {
             true => None,
-            false => shared.left_behind(&core),
+            false => shared.left_behind(&mut core),
         };
         core.bound.leave_time();
         core.close(error.clone());
@@ -281,7 +281,7 @@ impl<C> Drop for Driver<C> {
     fn drop(&mut self) {
         let shared = &self.session.0;
         let mut core = shared.lock();
-        let left = shared.left_behind(&core);
+        let left = shared.left_behind(&mut core);
         core.close(Error::retired("its connection task was dropped", None));
         core.bound.clear(&shared.observer());
         shared.waker.close();

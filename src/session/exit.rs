@@ -19,11 +19,22 @@ use tracing::warn;
 
 use super::cancel::{Target, farewell};
 use super::gate::Gates;
+use crate::connect::Transport;
+
+/// What a session leaves behind that is gone.
+pub(crate) struct Left {
+    /// Whom the cancel is for.
+    pub(crate) target: Target,
+    /// The session's own socket, where it stays open until the attempt is over:
+    /// a pooler forgets a client's key when the client leaves, and the cancel
+    /// would be nobody's.
+    pub(crate) socket: Option<Transport>,
+}
 
 /// Sends a cancel for a session that is gone: as a task where there is a
 /// runtime, else through the helper thread.
-pub(crate) fn send(target: Target) {
-    let attempt = Departing::new(target);
+pub(crate) fn send(left: Left) {
+    let attempt = Departing::new(left);
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(attempt)),
         Err(_) => drop(attempt),
@@ -34,18 +45,22 @@ pub(crate) fn send(target: Target) {
 pub(crate) struct Departing<F = Pin<Box<dyn Future<Output = ()> + Send>>> {
     target: Option<Target>,
     attempt: Option<F>,
+    /// Nobody looks at it: it is only to be open for as long.
+    socket: Option<Transport>,
 }
 
 impl Departing {
     /// The cancel of a session that is gone.
-    pub(crate) fn new(target: Target) -> Self {
+    pub(crate) fn new(Left { target, socket }: Left) -> Self {
         let bound = target.connector.settings().grace;
         let again = target.clone();
         let attempt = Box::pin(async move {
             let until = tokio::time::Instant::now() + bound;
             farewell(again, until, None, || ()).await;
         });
-        Departing::of(target, attempt)
+        let mut departing: Departing = Departing::of(target, attempt);
+        departing.socket = socket;
+        departing
     }
 }
 
@@ -55,6 +70,7 @@ impl<F: Future<Output = ()>> Departing<F> {
         Departing {
             target: Some(target),
             attempt: Some(attempt),
+            socket: None,
         }
     }
 }
@@ -70,6 +86,7 @@ impl<F: Future<Output = ()> + Unpin> Future for Departing<F> {
         if poll.is_ready() {
             self.attempt = None;
             self.target = None;
+            self.socket = None;
         }
         poll
     }

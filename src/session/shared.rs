@@ -9,6 +9,7 @@ use tracing::{debug, trace};
 
 use super::cancel::Target;
 use super::core::Core;
+use super::exit::Left;
 use super::machine::{Machine, Outcome};
 use super::stream::SessionStream;
 use super::waker::{ConnectionWaker, Note};
@@ -98,10 +99,17 @@ impl Shared {
     }
 
     /// Whom a last cancel is for if this session is dropped or closed now: work
-    /// in flight that nobody wants any more (rule 8).
-    pub(super) fn left_behind(&self, core: &Core) -> Option<Target> {
-        let leaves = !core.is_closed() && core.machine.leaves_work();
-        leaves.then(|| self.target(core)).flatten()
+    /// in flight that nobody wants any more (rule 8). To be closed right after.
+    pub(super) fn left_behind(&self, core: &mut Core) -> Option<Left> {
+        if core.is_closed() || !core.machine.leaves_work() {
+            return None;
+        }
+        let target = self.target(core)?;
+        let socket = match core.machine.eof_proves() {
+            true => None,
+            false => core.take_transport(),
+        };
+        Some(Left { target, socket })
     }
 
     /// Wakes all who wait for anything, or for the close: to be called when it

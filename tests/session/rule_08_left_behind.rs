@@ -1,9 +1,9 @@
 //! Rule 8, nothing left behind: whatever goes, the server's work goes too.
 
 use futures_util::{FutureExt, TryStreamExt};
-use pgdeadline::Context;
+use pgdeadline::{Context, EofProof};
 use pgdeadline_tests::scripted::{Expect, message};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::stage::*;
 
@@ -25,6 +25,29 @@ async fn a_connection_task_that_is_aborted_with_work_in_flight_sends_a_cancel() 
     assert_eq!((cancel.pid(), cancel.key()), (PID, &KEY.to_be_bytes()[..]));
     cancel.close();
     assert!(!backend.wait_close().await);
+}
+
+/// A pooler forgets whom a key is for when that client leaves.
+#[tokio::test(start_paused = true)]
+async fn behind_a_pooler_the_socket_stays_open_until_the_last_cancel_is_over() {
+    let Stage {
+        net,
+        client,
+        connection,
+        mut backend,
+        ..
+    } = Stage::with(|builder| builder.eof_proof(EofProof::NoProof)).await;
+    let (result, ()) = tokio::join!(client.batch_execute(SLEEP), async {
+        backend.expect(Expect::query(SLEEP)).await;
+        connection.abort();
+    });
+    assert!(result.unwrap_err().is_closed());
+    let cancel = net.cancel().await;
+    let closed = timeout(ms(500), backend.wait_close()).await;
+    assert!(closed.is_err(), "it was closed before its cancel was over");
+    cancel.close();
+    assert!(!backend.wait_close().await);
+    net.assert_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]

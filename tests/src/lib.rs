@@ -3,6 +3,7 @@
 //! | module | what it offers |
 //! | --- | --- |
 //! | [`server`] | real PostgreSQL servers, in containers |
+//! | [`between`] | pgbouncer, HAProxy and a packet filter before them, in containers |
 //! | [`scripted`] | a server that misbehaves on request, over a network in memory or on 127.0.0.1 |
 //! | [`proxy`] | a proxy before a real server, that holds answers up and loses cancels |
 //! | [`black_hole`] | an address that neither accepts nor refuses |
@@ -20,7 +21,9 @@
 //!    stops or reconfigures a server starts its own.
 //! 4. Nothing is left behind, also by a test that panics: see [`server`].
 
+pub mod between;
 pub mod black_hole;
+mod docker;
 pub mod eventually;
 pub mod leaks;
 pub mod listen;

@@ -184,6 +184,11 @@ impl Core {
         self.transport = None;
     }
 
+    /// The socket, which whoever closes the session wants to stay open.
+    pub(super) fn take_transport(&mut self) -> Option<Transport> {
+        self.transport.take()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.transport.is_none()
     }

@@ -171,7 +171,7 @@ impl Machine {
         self.draining
             && self.attempt == Attempt::None
             && self.timers.get(Timer::Resend).is_none_or(|at| at <= now)
-            && !self.spent()
+            && !self.unproven
             && self.aimed()
     }
 
@@ -203,20 +203,25 @@ impl Machine {
             .any(|request| request.works() && self.leases.ended(request.lease))
     }
 
-    /// A cancel of this session can no longer be proven over: nothing more is
-    /// written, and all that is left is to retire it (rule 4).
+    /// A cancel of this session can no longer be proven over: no request is
+    /// written any more, and all that is left is to retire it (rule 4).
     pub(super) fn spent(&self) -> bool {
         self.unproven || self.tried && !self.eof_proves
     }
 
     fn give_up(&mut self) {
-        if self.spent() && self.all_answered() {
-            self.retire(if self.unproven {
-                Retired::Unproven
-            } else {
-                Retired::NoProof
-            });
+        if self.unproven && self.all_answered() {
+            self.retire(Retired::Unproven);
+        } else if self.spent() && self.is_let_go() && self.all_answered() {
+            self.retire(Retired::NoProof);
         }
+    }
+
+    /// Is the ended work off the server, and no cancel on its way? A pooler
+    /// knows a cancel by the connection of its client: once that is closed the
+    /// cancel is nobody's there, and the work goes on.
+    fn is_let_go(&self) -> bool {
+        self.attempt == Attempt::None && !self.ended_work_in_flight()
     }
 
     /// Has everybody whom the session can still answer got that answer?

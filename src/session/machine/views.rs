@@ -58,6 +58,12 @@ impl Machine {
             .unwrap_or_else(|| timers::far(now, self.settings.grace))
     }
 
+    /// Does the end of a cancel's connection prove anything, so that there is
+    /// no pooler in between (rule 4)?
+    pub(crate) fn eof_proves(&self) -> bool {
+        self.eof_proves
+    }
+
     /// Was a cancel written in this drain already?
     pub(crate) fn has_tried(&self) -> bool {
         self.tried

@@ -101,7 +101,7 @@ impl Server {
 }
 
 /// A name that no other test, thread or process has.
-pub(super) fn fresh_application_name() -> String {
+pub(crate) fn fresh_application_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("pgdeadline-test-{}-{number}", std::process::id())

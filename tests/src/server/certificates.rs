@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::client::WantsClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 
 /// One authority and one certificate for `localhost` and 127.0.0.1.
 pub struct Certificates {
-    authority: CertificateDer<'static>,
+    authority: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Certificates {
+    /// The setting that makes a server look at its clients' certificates.
+    pub const CLIENTS: &str = "ssl_ca_file=/etc/pgdeadline-tls/authority.crt";
+
     /// What makes `postgres` use the files that [`Certificates::INSTALL`] puts
     /// in place.
     pub(super) const SERVER_ARGS: [&str; 6] = [
@@ -45,7 +50,8 @@ impl Certificates {
         let key = KeyPair::generate().expect("a key");
         let certificate = server.signed_by(&key, &issuer).expect("a certificate");
         Certificates {
-            authority: root.der().clone(),
+            authority: root,
+            issuer,
             certificate,
             key,
         }
@@ -53,11 +59,28 @@ impl Certificates {
 
     /// The authority's certificate, for a client's root store.
     pub fn authority(&self) -> CertificateDer<'static> {
-        self.authority.clone()
+        self.authority.der().clone()
     }
 
     /// A client configuration that trusts this authority only.
     pub fn client_config(&self) -> ClientConfig {
+        self.trusting().with_no_client_auth()
+    }
+
+    /// The same, with a certificate for this user (`cert` in pg_hba.conf).
+    pub fn client_config_of(&self, user: &str) -> ClientConfig {
+        let mut client = CertificateParams::default();
+        client.distinguished_name.push(DnType::CommonName, user);
+        let key = KeyPair::generate().expect("a key");
+        let client = client.signed_by(&key, &self.issuer);
+        let client = client.expect("a certificate").der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8");
+        self.trusting()
+            .with_client_auth_cert(vec![client], key)
+            .expect("a key that fits its certificate")
+    }
+
+    fn trusting(&self) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority()).expect("a valid root");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -65,7 +88,6 @@ impl Certificates {
             .with_safe_default_protocol_versions()
             .expect("ring has the default versions")
             .with_root_certificates(roots)
-            .with_no_client_auth()
     }
 
     /// A configuration for a server of the test's own making. It names the
@@ -84,8 +106,12 @@ impl Certificates {
     }
 
     /// Path in the container and content of each file.
-    pub(super) fn files(&self) -> [(&'static str, Vec<u8>); 2] {
+    pub(super) fn files(&self) -> [(&'static str, Vec<u8>); 3] {
         [
+            (
+                "/etc/pgdeadline-tls/authority.crt",
+                self.authority.pem().into_bytes(),
+            ),
             (
                 "/etc/pgdeadline-tls/server.crt",
                 self.certificate.pem().into_bytes(),

@@ -1,9 +1,13 @@
-//! Which image the servers run: looked for once a process, in this order.
+//! Which image a container runs: looked for once a process, in this order.
 //!
 //! 1. `PGDEADLINE_TEST_IMAGE`, whatever it is.
 //! 2. `pgdeadline-postgres:MAJOR`, if it is on this machine.
 //! 3. `postgres:MAJOR`, if it is on this machine or a registry can be reached.
-//! 4. The former, built by `docker/build-image` from Debian's packages.
+//! 4. The second, built by `docker/build-image` from Debian's packages.
+//!
+//! For what stands between client and server there is no official image: the
+//! variable is `PGDEADLINE_TEST_PROXIES_IMAGE`, the name `pgdeadline-proxies`,
+//! the script `docker/build-proxies`, and the third is left out.
 
 use std::fmt;
 use std::path::Path;
@@ -12,11 +16,13 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
+use crate::docker::{ASK_BOUND, docker, run};
+
 /// An image's name, in the two parts that testcontainers wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name {
-    pub(super) repository: String,
-    pub(super) tag: String,
+pub(crate) struct Name {
+    pub(crate) repository: String,
+    pub(crate) tag: String,
 }
 
 impl Name {
@@ -41,32 +47,63 @@ impl fmt::Display for Name {
     }
 }
 
-/// PostgreSQL's major version under test.
-pub(super) fn major() -> String {
+/// PostgreSQL's major version under test: also the Debian release that has it,
+/// from which pgbouncer and HAProxy are.
+pub(crate) fn major() -> String {
     std::env::var("PGDEADLINE_TEST_MAJOR").unwrap_or_else(|_| DEFAULT_MAJOR.into())
 }
 
-/// The image to run, or what to do to get one.
+/// PostgreSQL's image, or what to do to get one.
 pub(super) async fn find() -> Result<Name, String> {
     static FOUND: OnceCell<Result<Name, String>> = OnceCell::const_new();
-    FOUND.get_or_init(search).await.clone()
+    FOUND.get_or_init(|| search(&POSTGRES)).await.clone()
 }
 
-async fn search() -> Result<Name, String> {
+/// The image of what stands in between, or what to do to get one.
+pub(crate) async fn find_proxies() -> Result<Name, String> {
+    static FOUND: OnceCell<Result<Name, String>> = OnceCell::const_new();
+    FOUND.get_or_init(|| search(&PROXIES)).await.clone()
+}
+
+/// The names of one image.
+struct Kind {
+    variable: &'static str,
+    ours: &'static str,
+    official: Option<&'static str>,
+    script: &'static str,
+}
+
+const POSTGRES: Kind = Kind {
+    variable: "PGDEADLINE_TEST_IMAGE",
+    ours: "pgdeadline-postgres",
+    official: Some("postgres"),
+    script: "build-image",
+};
+
+const PROXIES: Kind = Kind {
+    variable: "PGDEADLINE_TEST_PROXIES_IMAGE",
+    ours: "pgdeadline-proxies",
+    official: None,
+    script: "build-proxies",
+};
+
+async fn search(kind: &Kind) -> Result<Name, String> {
     docker_answers().await?;
-    if let Ok(name) = std::env::var("PGDEADLINE_TEST_IMAGE") {
+    if let Ok(name) = std::env::var(kind.variable) {
         return Ok(Name::parse(&name));
     }
     let major = major();
-    let ours = format!("pgdeadline-postgres:{major}");
-    let official = format!("postgres:{major}");
+    let ours = format!("{}:{major}", kind.ours);
     if is_here(&ours).await {
         return Ok(Name::parse(&ours));
     }
-    if is_here(&official).await || pull(&official).await {
-        return Ok(Name::parse(&official));
+    if let Some(official) = kind.official {
+        let official = format!("{official}:{major}");
+        if is_here(&official).await || pull(&official).await {
+            return Ok(Name::parse(&official));
+        }
     }
-    build(&major).await?;
+    build(kind, &major).await?;
     Ok(Name::parse(&ours))
 }
 
@@ -96,48 +133,30 @@ async fn pull(image: &str) -> bool {
         .is_ok()
 }
 
-async fn build(major: &str) -> Result<(), String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/build-image");
-    eprintln!("pgdeadline-tests: building pgdeadline-postgres:{major} from Debian's packages");
+async fn build(kind: &Kind, major: &str) -> Result<(), String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docker")
+        .join(kind.script);
+    let ours = kind.ours;
+    eprintln!("pgdeadline-tests: building {ours}:{major} from Debian's packages");
     let mut command = Command::new(&script);
     command.arg(major);
     run(command, BUILD_BOUND).await.map(drop).map_err(|error| {
+        let pulled = match kind.official {
+            Some(official) => format!(" {official}:{major} could not be pulled,"),
+            None => String::new(),
+        };
         format!(
-            "no PostgreSQL {major} image: there is no pgdeadline-postgres:{major} here, \
-             postgres:{major} could not be pulled, and {} failed: {error}\n\
-             Name an image in PGDEADLINE_TEST_IMAGE, or make one of the other ways work.",
-            script.display()
+            "no image: there is no {ours}:{major} here,{pulled} and {} failed: {error}\n\
+             Name an image in {}, or make one of the other ways work.",
+            script.display(),
+            kind.variable
         )
     })
 }
 
-async fn docker(arguments: &[&str], bound: Duration) -> Result<String, String> {
-    let mut command = Command::new("docker");
-    command.args(arguments);
-    run(command, bound).await
-}
-
-/// What the program printed, or why it failed: the end of what it complained.
-async fn run(mut command: Command, bound: Duration) -> Result<String, String> {
-    command
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true);
-    let output = match tokio::time::timeout(bound, command.output()).await {
-        Ok(output) => output.map_err(|error| error.to_string())?,
-        Err(_) => return Err(format!("no end within {bound:?}")),
-    };
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = complaint.trim().lines().collect();
-    Err(lines[lines.len().saturating_sub(20)..].join("\n"))
-}
-
 /// The major that the project is developed against.
 const DEFAULT_MAJOR: &str = "17";
-/// A Docker that has stopped answering would hold up every test.
-const ASK_BOUND: Duration = Duration::from_secs(60);
 /// The official image has some 150 MB.
 const PULL_BOUND: Duration = Duration::from_secs(300);
 /// Two minutes on a small machine with a near mirror.
@@ -158,12 +177,5 @@ mod tests {
             let name = Name::parse(text);
             assert_eq!((&*name.repository, &*name.tag), (repository, tag), "{text}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_failure_says_what_the_program_complained_of() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo no room >&2; exit 3"]);
-        assert_eq!(run(command, ASK_BOUND).await, Err("no room".into()));
     }
 }

@@ -14,9 +14,12 @@
 
 mod activity;
 mod certificates;
-mod image;
-mod reaper;
+pub(crate) mod image;
+mod options;
+pub(crate) mod reaper;
+mod standby;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use testcontainers::core::{IntoContainerPort, WaitFor};
@@ -25,8 +28,12 @@ use testcontainers::{ContainerAsync, CopyTargetOptions, GenericImage, ImageExt};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Config, NoTls};
 
+use crate::docker::{ASK_BOUND, address, docker};
+
 pub use activity::Backend;
+pub(crate) use activity::fresh_application_name;
 pub use certificates::Certificates;
+pub use options::StartOptions;
 
 /// The superuser of every server here.
 pub const USER: &str = "postgres";
@@ -40,39 +47,6 @@ pub struct Server {
     container: ContainerAsync<GenericImage>,
     port: u16,
     certificates: Option<Certificates>,
-}
-
-/// What a server of one's own is started with.
-#[derive(Clone, Debug, Default)]
-pub struct StartOptions {
-    /// Arguments to `postgres`, such as `["-c", "max_connections=10"]`.
-    pub args: Vec<String>,
-    /// More variables for the image, such as `("POSTGRES_DB", "shop")`.
-    pub env: Vec<(String, String)>,
-    /// Whether the server speaks TLS (and plain too, as PostgreSQL does).
-    pub tls: bool,
-}
-
-impl StartOptions {
-    /// Adds settings, as `-c name=value`.
-    pub fn settings<'a>(mut self, settings: impl IntoIterator<Item = &'a str>) -> StartOptions {
-        for setting in settings {
-            self.args.extend(["-c".into(), setting.into()]);
-        }
-        self
-    }
-
-    /// Adds a variable for the image.
-    pub fn env(mut self, name: &str, value: &str) -> StartOptions {
-        self.env.push((name.into(), value.into()));
-        self
-    }
-
-    /// Turns TLS on.
-    pub fn tls(mut self) -> StartOptions {
-        self.tls = true;
-        self
-    }
 }
 
 /// How long a server may take to answer: it first makes its cluster, on a
@@ -142,6 +116,34 @@ impl Server {
         self.port
     }
 
+    /// Where the server listens, on its own port 5432, for other containers and
+    /// for this machine: without Docker's own proxy in between, which stands
+    /// before [`Server::port`] and accepts what the server does not.
+    ///
+    /// # Panics
+    /// When Docker does not say.
+    pub async fn address(&self) -> IpAddr {
+        address(self.container.id()).await
+    }
+
+    /// As [`Server::config`], by [`Server::address`].
+    pub async fn direct_config(&self) -> Config {
+        let mut config = Config::new();
+        config
+            .host(self.address().await.to_string())
+            .port(POSTGRES_PORT)
+            .user(USER)
+            .password(PASSWORD)
+            .dbname(DATABASE)
+            .application_name(activity::fresh_application_name());
+        config
+    }
+
+    /// Its container, as Docker calls it.
+    pub(crate) fn id(&self) -> &str {
+        self.container.id()
+    }
+
     /// A stock client for the test's own questions.
     ///
     /// # Panics
@@ -179,6 +181,15 @@ impl Server {
             .stop_with_timeout(Some(30))
             .await
             .expect("docker stop");
+    }
+
+    /// Kills every process of the server: nobody is told, nothing is saved.
+    ///
+    /// # Panics
+    /// When Docker does not do it.
+    pub async fn kill(&self) {
+        let killed = docker(&["kill", self.container.id()], ASK_BOUND).await;
+        killed.expect("docker kill");
     }
 
     /// Stops, starts, and waits until it answers; data and port stay.
@@ -284,12 +295,25 @@ fn request(
         .with_label(reaper::LABEL, reaper::owner())
         .with_env_var("POSTGRES_USER", USER)
         .with_env_var("POSTGRES_PASSWORD", PASSWORD)
-        .with_env_var("POSTGRES_INITDB_ARGS", "--no-sync");
+        // PostgreSQL 13 would keep the password as MD5, unless told so.
+        .with_env_var("POSTGRES_HOST_AUTH_METHOD", "scram-sha-256")
+        .with_env_var(
+            "POSTGRES_INITDB_ARGS",
+            "--no-sync --auth-host=scram-sha-256",
+        );
     for (name, value) in &options.env {
         request = request.with_env_var(name, value);
     }
+    for (path, mode, content) in &options.files {
+        let target = CopyTargetOptions::new(path).with_mode(*mode);
+        request = request.with_copy_to(target, content.clone().into_bytes());
+    }
+    let mut command = match &options.command {
+        Some(command) => vec![command.clone()],
+        None => vec!["postgres".into()],
+    };
     // A test's data need not survive the machine.
-    let mut command: Vec<String> = vec!["postgres".into(), "-c".into(), "fsync=off".into()];
+    command.extend(["-c".into(), "fsync=off".into()]);
     if let Some(certificates) = certificates {
         for (path, content) in certificates.files() {
             request = request.with_copy_to(CopyTargetOptions::new(path).with_mode(0o600), content);

@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, OnceLock};
 
 /// The label of every container of these tests; its value is [`owner`].
-pub(super) const LABEL: &str = "pgdeadline-tests.owner";
+pub(crate) const LABEL: &str = "pgdeadline-tests.owner";
 
 /// Containers may still be in the making when the process ends; hence again.
 const SCRIPT: &str = r#"
@@ -29,7 +29,7 @@ done
 "#;
 
 /// This process: machine, process id, and when it began, since ids come again.
-pub(super) fn owner() -> &'static str {
+pub(crate) fn owner() -> &'static str {
     static OWNER: LazyLock<String> = LazyLock::new(|| {
         let pid = std::process::id();
         let began = began(pid).unwrap_or_default();
@@ -39,7 +39,7 @@ pub(super) fn owner() -> &'static str {
 }
 
 /// Starts the shell (rule 1) and sweeps (rule 2), once a process.
-pub(super) fn start() -> Result<(), String> {
+pub(crate) fn start() -> Result<(), String> {
     // The child is kept: dropping it would close the pipe.
     static SHELL: OnceLock<Result<Child, String>> = OnceLock::new();
     let shell = SHELL.get_or_init(|| {

@@ -84,6 +84,13 @@ fn rule_4_where_eof_proves_nothing_a_cancelled_session_is_retired() {
     pair.heard();
     let attempt = pair.cancel();
     pair.over(attempt, Outcome::Eof);
+    assert_eq!(pair.output(), None, "its work is still on the server");
+    // Sent again, for as long as that is so: nobody's work comes after it.
+    pair.pass(Settings::default().resend[0]);
+    let attempt = pair.cancel();
+    pair.receive(&cancelled(b'I'));
+    assert_eq!(pair.output(), None, "a signal may be on its way");
+    pair.over(attempt, Outcome::Eof);
     pair.assert_retired(&Retired::NoProof);
     // One that was not cancelled is as good as ever.
     let (mut pair, lease) = Pair::running();
