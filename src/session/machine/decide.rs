@@ -134,7 +134,9 @@ impl Machine {
             .requests()
             .next()
             .is_some_and(|next| next.class == Class::CleanUp && next.stage == Stage::Queued);
-        let open = self.ledger.server_status().is_open() && self.with(Rule::RollBack);
+        let open = self.ledger.server_status().is_open()
+            && self.with(Rule::RollBack)
+            && self.with(Rule::AwaitIdle);
         if open && (over || told_idle) && !queued {
             self.send_own(Own::Rollback, message::ROLLBACK);
         }

@@ -210,7 +210,9 @@ impl Machine {
             let lease = leases.get(request.lease);
             rows && request.rows_up && lease.is_none_or(|lease| lease.kind != LeaseKind::Detached)
         });
-        let rest = self.reassign(LeaseKind::Default, None, |request, _| !(rows && request.rows_up));
+        let rest = self.reassign(LeaseKind::Default, None, |request, _| {
+            !(rows && request.rows_up)
+        });
         if let Some(id) = rest {
             self.end(id, Why::Abandoned, now);
         }

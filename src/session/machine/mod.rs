@@ -73,8 +73,8 @@ use crate::settings::Settings;
 use crate::wire::framer::Malformed;
 use crate::wire::ledger::Ledger;
 use crate::wire::request::{LeaseId, Request, Stage};
-use rules::Rule;
 pub(crate) use leases::{LeaseKind, LeaseState, Leases, Why};
+use rules::Rule;
 pub(crate) use timers::{Timer, Timers, far};
 pub(crate) use writing::NextWrite;
 

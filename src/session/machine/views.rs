@@ -1,6 +1,8 @@
 //! What others may know of the machine: questions, none of which changes it.
 
-use super::{Instant, LeaseId, LeaseKind, LeaseState, Machine, Request, Rule, Stage, Timer, timers};
+use super::{
+    Instant, LeaseId, LeaseKind, LeaseState, Machine, Request, Rule, Stage, Timer, timers,
+};
 use crate::wire::ledger::Facts;
 use crate::wire::statement::Verb;
 

@@ -177,7 +177,10 @@ impl World {
     /// The session sees a request: from now on it counts as somebody's.
     fn count(&mut self, number: u8) {
         let base = self.machine.base();
-        let whose = self.holders.iter().rposition(|each| each.lease == Some(base));
+        let whose = self
+            .holders
+            .iter()
+            .rposition(|each| each.lease == Some(base));
         let whose = whose.and_then(|at| u8::try_from(at).ok());
         let gone = self.check_out.is_none() && self.is_work(usize::from(number));
         let asked = &mut self.asked[usize::from(number)];
@@ -296,7 +299,11 @@ impl World {
                 .asked
                 .iter()
                 .position(|asked| asked.kind == Kind::Copy && asked.written && !asked.answered)
-                .or_else(|| self.asked.iter().rposition(|asked| asked.kind == Kind::Copy));
+                .or_else(|| {
+                    self.asked
+                        .iter()
+                        .rposition(|asked| asked.kind == Kind::Copy)
+                });
             let who = match (message, copy) {
                 (Message::CopyFail | Message::Sync, Some(copy)) => {
                     Who::Request(u8::try_from(copy).expect("few requests"))

@@ -11,7 +11,7 @@ fn every_state_within_small_bounds_keeps_the_rules() {
     let mut failed = false;
     for plan in PLANS {
         let began = std::time::Instant::now();
-        let report = search(plan, None, SMALL, Order::Breadth, now);
+        let report = search(plan, None, SMALL, Order::Depth, now);
         println!("{report} in {:?}", began.elapsed());
         failed |= report.counterexample.is_some();
     }
@@ -39,7 +39,35 @@ pub(super) static PLANS: &[Plan] = &[
         name: "a transaction",
         menu: &[Kind::Begin, Kind::Execute, Kind::Commit],
         requests: 3,
+        script: true,
         drops: &[Kind::Rollback],
+        ..PLAIN
+    },
+    Plan {
+        name: "a transaction left open",
+        menu: &[Kind::Begin],
+        drops: &[Kind::Rollback],
+        ..PLAIN
+    },
+    Plan {
+        name: "a copy left open",
+        menu: &[Kind::Copy],
+        ..PLAIN
+    },
+    Plan {
+        name: "an operation in a transaction",
+        menu: &[Kind::Begin, Kind::Execute, Kind::Commit],
+        requests: 3,
+        script: true,
+        operations: 1,
+        check_outs: 1,
+        ..PLAIN
+    },
+    Plan {
+        name: "cancelled on demand",
+        menu: &[Kind::Query, Kind::Endless],
+        requests: 2,
+        cancels: 1,
         ..PLAIN
     },
     Plan {
@@ -117,4 +145,4 @@ pub(super) static PLANS: &[Plan] = &[
     },
 ];
 
-const SMALL: usize = 200_000;
+const SMALL: usize = 4_000_000;

@@ -137,6 +137,18 @@ impl World {
         self.settle();
     }
 
+    /// Somebody asks for what is in flight to be cancelled.
+    pub(super) fn cancel(&mut self) {
+        self.left.cancels -= 1;
+        for number in 0..self.asked.len() {
+            if self.is_work(number) && self.in_flight(number) {
+                self.asked[number].cancelled = true;
+            }
+        }
+        self.machine.handle_cancel(self.now);
+        self.settle();
+    }
+
     /// The client itself is dropped.
     pub(super) fn drop_client(&mut self) {
         self.let_go(None);

@@ -8,6 +8,8 @@ pub(super) struct Plan {
     /// What the first check-out may ask for, and how many requests of it.
     pub(super) menu: &'static [Kind],
     pub(super) requests: u8,
+    /// It asks for them one after the other, and for nothing else.
+    pub(super) script: bool,
     /// The same for those that follow, and how many there are in all.
     pub(super) next: &'static [Kind],
     pub(super) next_requests: u8,
@@ -35,10 +37,13 @@ pub(super) struct Plan {
     pub(super) eof_proves: bool,
     /// Writes and reads may be cut.
     pub(super) cuts: bool,
-    /// So many signals may find the server before it has read their target.
+    /// So many signals may find the server before it has read their target, or
+    /// noticed the signal before.
     pub(super) lost: u8,
     /// CopyData messages of one COPY.
     pub(super) data: u8,
+    /// Somebody may ask for what is in flight to be cancelled, so often.
+    pub(super) cancels: u8,
     /// The client may be dropped.
     pub(super) client_goes: bool,
 }
@@ -48,6 +53,7 @@ pub(super) const PLAIN: Plan = Plan {
     name: "",
     menu: &[Kind::Endless],
     requests: 1,
+    script: false,
     next: &[Kind::Query],
     next_requests: 1,
     check_outs: 2,
@@ -66,5 +72,6 @@ pub(super) const PLAIN: Plan = Plan {
     cuts: false,
     lost: 4,
     data: 0,
+    cancels: 0,
     client_goes: false,
 };

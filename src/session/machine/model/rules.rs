@@ -36,7 +36,10 @@ impl World {
             if !waits || queued {
                 return;
             }
-            self.breach("1 prompt", format!("{} has ended and waits", self.name(number)));
+            self.breach(
+                "1 prompt",
+                format!("{} has ended and waits", self.name(number)),
+            );
         }
     }
 
@@ -170,7 +173,9 @@ impl World {
             return;
         };
         let Who::Request(number) = who else { return };
-        let all = self.flying().all(|other| self.is_work(other) && self.is_over(other));
+        let all = self
+            .flying()
+            .all(|other| self.is_work(other) && self.is_over(other));
         let spent = self.broke_off || self.cancelled_by_proxy && !self.plan.eof_proves;
         let number = usize::from(number);
         if !all || !self.asked[number].kind.works() || spent {
@@ -192,11 +197,15 @@ impl World {
         let parent = self.holder(asked.holder).parent;
         let above = parent.is_some() && asked.counts_as == parent;
         // An operation borrows the client: whoever had asked has let go.
-        let below = asked.counts_as.map(|below| self.holder(below).parent) == Some(Some(asked.holder));
+        let below =
+            asked.counts_as.map(|below| self.holder(below).parent) == Some(Some(asked.holder));
         let own = asked.counts_as == Some(asked.holder) || above || below;
         if !own {
             let name = self.name(usize::from(number));
-            self.breach("6 nothing queued is missed", format!("{name} counts as another's"));
+            self.breach(
+                "6 nothing queued is missed",
+                format!("{name} counts as another's"),
+            );
         }
     }
 
@@ -213,7 +222,10 @@ impl World {
     pub(super) fn rule_6_told_as_ended_does_not_commit(&mut self, number: usize, kept: bool) {
         let asked = &self.asked[number];
         if asked.must_fail && kept && self.is_work(number) {
-            let how = format!("{} stays, in a transaction told as failed", self.name(number));
+            let how = format!(
+                "{} stays, in a transaction told as failed",
+                self.name(number)
+            );
             self.breach("6 nothing queued is missed", how);
         }
     }

@@ -232,7 +232,12 @@ impl World {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = if self.whole { "all" } else { "the first" };
-        let Report { plan, states, steps, .. } = self;
+        let Report {
+            plan,
+            states,
+            steps,
+            ..
+        } = self;
         write!(f, "{plan}: {all} {states} states, {steps} steps")?;
         match &self.counterexample {
             Some(found) => write!(f, "\n{found}"),
@@ -312,7 +317,10 @@ fn fold(a: u64, b: u64) -> u64 {
 
 impl Hasher for Fingerprint {
     fn finish(&self) -> u64 {
-        fold(self.state ^ 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3 ^ self.words)
+        fold(
+            self.state ^ 0xe703_7ed1_a0b4_28db,
+            0x8ebc_6af0_9c88_c6e3 ^ self.words,
+        )
     }
 
     fn write(&mut self, bytes: &[u8]) {

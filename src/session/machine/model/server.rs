@@ -58,7 +58,10 @@ pub(super) enum Move {
 pub(super) enum Outcome {
     Nothing,
     /// A request was executed; did anything of it stay?
-    Done { who: Who, kept: bool },
+    Done {
+        who: Who,
+        kept: bool,
+    },
     /// The protocol is lost.
     Lost(Message),
 }
@@ -103,6 +106,10 @@ impl Server {
             // In copy mode a signal is noticed only with the next message.
             if !self.wire.is_empty() {
                 out.push(Move::Read);
+            }
+            // A trigger does it, or the data.
+            if errors && matches!(self.state, State::Copying(_)) {
+                out.push(Move::Fail);
             }
             return;
         };
@@ -156,6 +163,10 @@ impl Server {
                     self.transaction = b'T';
                 }
                 self.fail(who, message != Message::Execute);
+                Outcome::Nothing
+            }
+            (Move::Fail, State::Copying(who)) => {
+                self.fail(who, false);
                 Outcome::Nothing
             }
             _ => Outcome::Nothing,

@@ -18,6 +18,7 @@ pub(super) enum Step {
     Ends(u8),
     Finishes(u8),
     Releases(Option<Kind>),
+    Cancels,
     DropsClient,
     ChecksOut,
     BeginsOperation,
@@ -59,6 +60,7 @@ impl fmt::Display for Step {
             Step::Finishes(holder) => write!(f, "context {holder}: finishes"),
             Step::Releases(None) => f.write_str("lease: is released"),
             Step::Releases(Some(kind)) => write!(f, "lease: is released, its drop queues {kind:?}"),
+            Step::Cancels => f.write_str("holder: asks for a cancel"),
             Step::DropsClient => f.write_str("client: is dropped"),
             Step::ChecksOut => f.write_str("lease: the next check-out begins"),
             Step::BeginsOperation => f.write_str("lease: an operation begins"),
@@ -73,7 +75,9 @@ impl fmt::Display for Step {
             Step::Server(what) => write!(f, "server: {what:?}"),
             Step::Receives(Cut::Whole) => f.write_str("session: receives a message"),
             Step::Receives(_) => f.write_str("session: receives part of a message"),
-            Step::AttemptConnects(which) => write!(f, "attempt {which}: is through, asks for leave"),
+            Step::AttemptConnects(which) => {
+                write!(f, "attempt {which}: is through, asks for leave")
+            }
             Step::AttemptRefused(which) => write!(f, "attempt {which}: the dial is refused"),
             Step::AttemptBreaksOff(which) => write!(f, "attempt {which}: breaks off"),
             Step::Signal(which) => write!(f, "postmaster: a signal of attempt {which}"),
@@ -108,9 +112,16 @@ impl World {
             return;
         };
         let first = self.left.check_outs + 1 == self.plan.check_outs;
+        let asked = usize::from(self.plan.requests.saturating_sub(self.left.requests));
         let menu = match first {
+            true if self.plan.script => &self.plan.menu[asked..],
             true => self.plan.menu,
             false => self.plan.next,
+        };
+        let menu = if first && self.plan.script {
+            &menu[..menu.len().min(1)]
+        } else {
+            menu
         };
         if self.left.requests > 0 {
             let holder = self.operation.unwrap_or(check_out);
@@ -155,6 +166,10 @@ impl World {
         }
         if self.operation.is_some() {
             out.push(Step::LeavesOperation);
+        }
+        let works = |number: usize| self.is_work(number) && !self.is_over(number);
+        if self.left.cancels > 0 && self.flying().any(works) {
+            out.push(Step::Cancels);
         }
         out.push(Step::Releases(None));
         if first {
@@ -231,10 +246,18 @@ impl World {
         }
     }
 
-    /// Does a signal come too early, before the server has read its target?
+    /// Does a signal come too early: before the server has read its target, or
+    /// noticed the signal before it?
     fn would_be_lost(&self) -> bool {
-        let idle = matches!(self.server.state, server::State::Idle);
-        idle && self.server.wire.iter().any(|(_, message)| *message != Message::Sync)
+        let reads = matches!(
+            self.server.state,
+            server::State::Idle | server::State::Skipping(_)
+        );
+        let mut coming = self.server.wire.iter();
+        self.server.signalled
+            || reads
+                && coming
+                    .any(|(_, message)| !matches!(message, Message::Sync) && !message.is_tail())
     }
 
     fn kind(&self, number: u8) -> Kind {
@@ -279,6 +302,7 @@ impl World {
             Step::Ends(holder) => self.end(holder),
             Step::Finishes(holder) => self.finish(holder),
             Step::Releases(queues) => self.release(queues),
+            Step::Cancels => self.cancel(),
             Step::DropsClient => self.drop_client(),
             Step::ChecksOut => self.check_out(),
             Step::BeginsOperation => self.begin_operation(),
@@ -313,7 +337,9 @@ impl World {
             Step::Server(what) => self.server_moves(what),
             Step::Receives(cut) => self.deliver(cut),
             Step::AttemptConnects(which) => self.attempt_connects(usize::from(which)),
-            Step::AttemptRefused(which) => self.attempt_over(usize::from(which), Outcome::NotWritten),
+            Step::AttemptRefused(which) => {
+                self.attempt_over(usize::from(which), Outcome::NotWritten)
+            }
             Step::AttemptBreaksOff(which) => {
                 self.broke_off = true;
                 self.attempt_over(usize::from(which), Outcome::BrokenOff);

@@ -67,6 +67,7 @@ pub(super) struct Left {
     pub(super) operations: u8,
     pub(super) data: u8,
     pub(super) lost: u8,
+    pub(super) cancels: u8,
 }
 
 /// A context's hold.
@@ -120,9 +121,13 @@ pub(super) struct Sink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Poll {
     No,
-    Begun { mark: u64 },
+    Begun {
+        mark: u64,
+    },
     /// All is flushed.
-    Flushed { mark: u64 },
+    Flushed {
+        mark: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -178,6 +183,7 @@ impl World {
                 operations: plan.operations,
                 data: plan.data,
                 lost: plan.lost,
+                cancels: plan.cancels,
             },
             breach: None,
         };
@@ -292,8 +298,10 @@ impl World {
     }
 
     fn forget_requests(&mut self) {
+        let sink = self.sink.as_ref().map(|sink| usize::from(sink.whose));
         let over = (0..self.asked.len()).take_while(|&number| {
-            self.asked[number].answered && !self.in_flight(number) && !self.is_buffered(number)
+            let tail = sink == Some(number) || self.is_buffered(number);
+            self.asked[number].answered && !self.in_flight(number) && !tail
         });
         let by = u8::try_from(over.count()).expect("few requests");
         if by == 0 {
@@ -307,8 +315,7 @@ impl World {
             segment.whose -= by;
         }
         if let Some(sink) = &mut self.sink {
-            // Its request may be over before it is.
-            sink.whose = sink.whose.saturating_sub(by);
+            sink.whose -= by;
         }
         self.wake = self.wake.and_then(|number| number.checked_sub(by));
         self.server.shift(by);
@@ -390,7 +397,14 @@ impl Hash for World {
         (machine, server, holders, check_out, operation, asked).hash(state);
         (queue, segments, sink, unanswered, poll, registered, wake).hash(state);
         (up, cut, delivered, told_failed, told_open, attempts).hash(state);
-        (late_signals, broke_off, cancelled_by_proxy, client_gone, left).hash(state);
+        (
+            late_signals,
+            broke_off,
+            cancelled_by_proxy,
+            client_gone,
+            left,
+        )
+            .hash(state);
     }
 }
 
