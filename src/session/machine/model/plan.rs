@@ -8,6 +8,8 @@ pub(super) struct Plan {
     /// What the first check-out may ask for, and how many requests of it.
     pub(super) menu: &'static [Kind],
     pub(super) requests: u8,
+    /// The search begins inside a transaction, for which one of them was needed.
+    pub(super) begun: bool,
     /// It asks for them one after the other, and for nothing else.
     pub(super) script: bool,
     /// The same for those that follow, and how many there are in all.
@@ -53,6 +55,7 @@ pub(super) const PLAIN: Plan = Plan {
     name: "",
     menu: &[Kind::Endless],
     requests: 1,
+    begun: false,
     script: false,
     next: &[Kind::Query],
     next_requests: 1,

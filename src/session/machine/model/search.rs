@@ -14,7 +14,9 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::super::*;
 use super::plan::Plan;
-use super::steps::Step;
+use super::server::Move;
+use super::steps::{Cut, Step};
+use super::words::Kind;
 use super::world::{Breach, World};
 
 /// How a search came out.
@@ -23,7 +25,7 @@ pub(super) struct Report {
     pub(super) plan: &'static str,
     pub(super) states: usize,
     pub(super) steps: usize,
-    /// The longest way from the beginning, as far as it was looked at.
+    /// All that the plan's bounds allow.
     pub(super) whole: bool,
     pub(super) counterexample: Option<Counterexample>,
 }
@@ -51,7 +53,12 @@ pub(super) fn search(
 ) -> Report {
     let mut graph = Graph::default();
     let mut waiting = VecDeque::new();
-    let first = World::new(plan, now, off);
+    let mut first = World::new(plan, now, off);
+    if plan.begun {
+        for step in BEGUN {
+            first = first.after(*step).expect("a transaction begins");
+        }
+    }
     graph.add(&first, None);
     waiting.push_back((0, first));
     let (mut steps, mut targets) = (Vec::new(), Vec::new());
@@ -78,6 +85,7 @@ pub(super) fn search(
                 Err(breach) => {
                     let mut trace = graph.trace(from);
                     trace.push(*step);
+                    graph.whole = false;
                     counterexample = Some(Counterexample { breach, trace });
                     break;
                 }
@@ -265,6 +273,19 @@ enum End {
     /// Retired since the grace was over.
     OutOfTime,
 }
+
+/// From a check-out to its open transaction.
+const BEGUN: &[Step] = &[
+    Step::Asks(Kind::Begin),
+    Step::PollBegins,
+    Step::Writes(Cut::Whole),
+    Step::PollEnds,
+    Step::Server(Move::Read),
+    Step::Server(Move::Complete),
+    Step::Receives(Cut::Whole),
+    Step::Receives(Cut::Whole),
+    Step::TakesUp,
+];
 
 /// Not looked at.
 const UNKNOWN: usize = usize::MAX;
