@@ -1,8 +1,6 @@
 //! A client like tokio-postgres: a queue that its connection takes from, one
 //! COPY at a time, a write buffer.
 
-use std::collections::VecDeque;
-
 use super::super::*;
 use super::server::Who;
 use super::words::{Kind, Message};
@@ -337,16 +335,6 @@ impl Segment {
             whose,
             message,
             written: 0,
-        }
-    }
-}
-
-impl Default for Sink {
-    fn default() -> Self {
-        Sink {
-            whose: 0,
-            sent: VecDeque::new(),
-            ended: false,
         }
     }
 }

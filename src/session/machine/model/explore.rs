@@ -176,5 +176,5 @@ pub(super) static PLANS: &[Plan] = &[
 ];
 
 /// Of each plan; about a minute in all, unoptimized.
-const SMALL: usize = 30_000;
+const SMALL: usize = 120_000;
 const LARGE: usize = 6_000_000;

@@ -3,8 +3,9 @@
 //! session.
 //!
 //! - [`words`]: requests and messages; [`server`]: a backend;
-//! - [`world`], with [`holders`] and [`client`]: the state;
-//! - [`steps`]: what may happen next;
+//! - [`world`], with [`holders`] and [`client`]: the state; [`names`]: which
+//!   states are the same;
+//! - [`steps`]: what may happen next; [`telling`]: how a trace is told;
 //! - [`rules`]: what must hold, one function a rule;
 //! - [`search`]: all states, and what holds of them as a whole (rule 2);
 //! - [`plan`], [`explore`]: the bounds, and the tests;
@@ -16,10 +17,12 @@ mod client;
 mod explore;
 mod holders;
 mod mutations;
+mod names;
 mod plan;
 mod rules;
 mod search;
 mod server;
 mod steps;
+mod telling;
 mod words;
 mod world;
