@@ -102,7 +102,7 @@ fn body_length(header: [u8; HEADER]) -> Result<usize, Malformed> {
 }
 
 /// Bytes that no PostgreSQL message is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Malformed {
     /// A length field below its own size.
     Length { tag: u8, length: i32 },
@@ -201,6 +201,22 @@ impl<const N: usize> Prefix<N> {
 
     pub(crate) fn is_full(&self) -> bool {
         self.len == N
+    }
+}
+
+/// What is left over from an earlier message is no part of the state.
+#[cfg(test)]
+impl std::hash::Hash for Framer {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let Framer { header, have, left } = self;
+        (&header[..*have], left).hash(state);
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> std::hash::Hash for Prefix<N> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.get().hash(state);
     }
 }
 

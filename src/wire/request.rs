@@ -8,7 +8,7 @@ pub(crate) struct LeaseId(pub(crate) u32);
 
 /// A request, from its first byte in the client's buffer to its last
 /// ReadyForQuery.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Request {
     pub(crate) lease: LeaseId,
     pub(crate) kind: Kind,

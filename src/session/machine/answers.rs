@@ -1,6 +1,6 @@
 //! What the session says in the server's place (rules 1, 6 and 13).
 
-use super::{Instant, LeaseId, LeaseState, Machine, Request, Why};
+use super::{Instant, LeaseId, LeaseState, Machine, Request, Rule, Why};
 
 impl Machine {
     /// Puts into `up` what the session says in the server's place.
@@ -11,7 +11,10 @@ impl Machine {
         now: Instant,
     ) {
         let before = up.len();
-        self.ledger.settle(text, up);
+        match self.with(Rule::TellError) {
+            true => self.ledger.settle(text, up),
+            false => self.ledger.settle(&mut |_, _| {}, up),
+        }
         if up.len() > before {
             self.taken_up = false;
             self.decide(now);

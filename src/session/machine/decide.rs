@@ -1,6 +1,6 @@
 //! The decisions: asked after every event, each in one function.
 
-use super::{Attempt, Instant, Machine, Output, Retired, Stage, Timer, timers};
+use super::{Attempt, Instant, Machine, Output, Retired, Rule, Stage, Timer, timers};
 use crate::wire::backend::Status;
 use crate::wire::ledger::Own;
 use crate::wire::message;
@@ -61,7 +61,7 @@ impl Machine {
                     .start(Timer::Stall, now, self.settings.checkout_wait);
             }
         }
-        if self.draining {
+        if self.draining && self.with(Rule::AnswerEnded) {
             let Machine { ledger, leases, .. } = self;
             for request in ledger.requests_mut() {
                 request.ended |= request.works() && leases.ended(request.lease);
@@ -73,7 +73,7 @@ impl Machine {
         if !self.draining || self.ended_work_in_flight() || self.ledger.own().is_some() {
             return;
         }
-        if self.attempt == Attempt::Dialing {
+        if self.attempt == Attempt::Dialing || self.without(Rule::AwaitEof) {
             // Nothing of it was written: it is given up, and told so when it
             // asks for leave to write.
             self.attempt = Attempt::None;
@@ -90,7 +90,7 @@ impl Machine {
     /// A server that waits for COPY data does not act on a cancel: the session
     /// ends such a copy itself, and one that its client has left.
     pub(super) fn end_copies(&mut self) {
-        if self.spent() {
+        if self.spent() || self.without(Rule::EndCopies) {
             return;
         }
         if let Some(kind) = self
@@ -120,7 +120,7 @@ impl Machine {
     fn clean_up(&mut self) {
         if self.spent()
             || self.ledger.any_in_flight()
-            || self.attempt == Attempt::Written
+            || self.attempt == Attempt::Written && self.with(Rule::OwnAwaitsEof)
             || !self.inject.is_empty()
             || self.ledger.starting()
         {
@@ -134,7 +134,10 @@ impl Machine {
             .requests()
             .next()
             .is_some_and(|next| next.class == Class::CleanUp && next.stage == Stage::Queued);
-        if self.ledger.server_status().is_open() && (over || told_idle) && !queued {
+        let open = self.ledger.server_status().is_open()
+            && self.with(Rule::RollBack)
+            && self.with(Rule::AwaitIdle);
+        if open && (over || told_idle) && !queued {
             self.send_own(Own::Rollback, message::ROLLBACK);
         }
     }
@@ -169,7 +172,8 @@ impl Machine {
     /// Rules 3, 5, 7 and 10.
     fn may_dial(&self, now: Instant) -> bool {
         self.draining
-            && self.attempt == Attempt::None
+            && (self.attempt == Attempt::None || self.without(Rule::OneAttempt))
+            && (!self.tried || self.with(Rule::Resend))
             && self.timers.get(Timer::Resend).is_none_or(|at| at <= now)
             && !self.unproven
             && self.aimed()
@@ -180,7 +184,9 @@ impl Machine {
     pub(super) fn aimed(&self) -> bool {
         let mut stoppable = false;
         for request in self.ledger.requests().filter(|request| request.in_flight()) {
-            if request.class == Class::CleanUp || !self.leases.ended(request.lease) {
+            let spared = request.class == Class::CleanUp && self.with(Rule::SpareCleanUp);
+            let others = !self.leases.ended(request.lease) && self.with(Rule::SpareOthers);
+            if spared || others {
                 return false;
             }
             // After its error the server only looks for the Sync.
@@ -192,9 +198,11 @@ impl Machine {
     /// Is somebody else's work in flight (rule 7), be it work that runs on
     /// (rule 14)?
     pub(super) fn collateral(&self) -> bool {
-        self.ledger
-            .requests()
-            .any(|request| request.works() && !self.leases.ended(request.lease))
+        self.with(Rule::SpareOthers)
+            && self
+                .ledger
+                .requests()
+                .any(|request| request.works() && !self.leases.ended(request.lease))
     }
 
     fn ended_work_in_flight(&self) -> bool {
@@ -206,7 +214,7 @@ impl Machine {
     /// A cancel of this session can no longer be proven over: no request is
     /// written any more, and all that is left is to retire it (rule 4).
     pub(super) fn spent(&self) -> bool {
-        self.unproven || self.tried && !self.eof_proves
+        self.unproven || self.tried && !self.eof_proves && self.with(Rule::HeedProxy)
     }
 
     fn give_up(&mut self) {
@@ -259,22 +267,23 @@ impl Machine {
         } else {
             self.ledger.is_empty()
         };
-        rest && self.retired.is_none()
+        (rest || self.without(Rule::AwaitAnswers))
+            && self.retired.is_none()
             && self.leases.released
             && self.is_polled()
-            && self.taken_up
+            && (self.taken_up || self.without(Rule::AwaitTakingUp))
             && !self.draining
             && !self.spent()
             && self.attempt == Attempt::None
             && self.ledger.own().is_none()
             && self.inject.is_empty()
-            && self.ledger.server_status() == Status::Idle
+            && (self.ledger.server_status() == Status::Idle || self.without(Rule::AwaitIdle))
     }
 
     /// Rule 2: whatever is left to do after an end, and after a check-out, has
     /// one bound. Work that may run on has its own.
     fn watch_grace(&mut self, now: Instant) {
-        if self.is_unfinished() && !self.collateral() {
+        if self.is_unfinished() && !self.collateral() && self.with(Rule::StartGrace) {
             self.timers.start(Timer::Grace, now, self.settings.grace);
         } else {
             self.timers.set(Timer::Grace, None);

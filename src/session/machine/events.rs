@@ -2,7 +2,7 @@
 
 use super::{
     Attempt, Instant, LeaseId, LeaseKind, LeaseState, Machine, Malformed, Outcome, Output, Retired,
-    Timer, timers,
+    Rule, Timer, timers,
 };
 
 impl Machine {
@@ -94,7 +94,7 @@ impl Machine {
     /// Asked right before an attempt's first byte: is it still wanted?
     pub(crate) fn handle_attempt_connected(&mut self, attempt: u32, now: Instant) -> bool {
         let current = self.attempt == Attempt::Dialing && self.attempts == attempt;
-        if !current || !self.aimed() {
+        if !current || !self.aimed() && self.with(Rule::AimAgain) {
             return false;
         }
         self.attempt = Attempt::Written;
@@ -109,7 +109,7 @@ impl Machine {
             return;
         }
         self.attempt = Attempt::None;
-        self.unproven |= outcome == Outcome::BrokenOff;
+        self.unproven |= outcome == Outcome::BrokenOff && self.with(Rule::HeedBreakOff);
         let pause = self.settings.resend[self.sends.min(self.settings.resend.len() - 1)];
         self.sends += 1;
         self.timers

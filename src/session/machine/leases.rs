@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::wire::request::LeaseId;
 
 /// A context's hold on the session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lease {
     pub(crate) id: LeaseId,
     pub(crate) kind: LeaseKind,
@@ -56,7 +56,7 @@ pub(crate) enum Why {
 }
 
 /// The table. Few are ever live at once: it is searched from end to end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leases {
     all: Vec<Lease>,
     /// The check-out's lease, and upon it those that take its place.
@@ -186,4 +186,30 @@ impl Leases {
         self.all
             .retain(|lease| stack.contains(&lease.id) || used(lease));
     }
+}
+
+/// For a model, in which names that differ by history only are the same.
+#[cfg(test)]
+impl Leases {
+    /// Counts all leases from one; says what became of each.
+    pub(crate) fn renumber(&mut self) -> Vec<(LeaseId, LeaseId)> {
+        let mut renamed = Vec::with_capacity(self.all.len());
+        for (index, lease) in self.all.iter_mut().enumerate() {
+            let id = LeaseId(u32::try_from(index + 1).expect("few leases"));
+            renamed.push((lease.id, id));
+            lease.id = id;
+        }
+        self.next = u32::try_from(self.all.len()).expect("few leases");
+        for id in &mut self.stack {
+            *id = renumbered(&renamed, *id);
+        }
+        renamed
+    }
+}
+
+/// What became of `id`; nobody, if nobody knows it any more.
+#[cfg(test)]
+pub(crate) fn renumbered(renamed: &[(LeaseId, LeaseId)], id: LeaseId) -> LeaseId {
+    let known = renamed.iter().find(|(old, _)| *old == id);
+    known.map_or(LeaseId(0), |(_, new)| *new)
 }

@@ -1,7 +1,7 @@
 //! When leases begin, end, and are forgotten (rules 6, 7 and 14).
 
 use super::{
-    Instant, LeaseId, LeaseKind, LeaseState, Leases, Machine, Output, Request, Why, timers,
+    Instant, LeaseId, LeaseKind, LeaseState, Leases, Machine, Output, Request, Rule, Why, timers,
 };
 
 impl Machine {
@@ -61,6 +61,9 @@ impl Machine {
     /// A lease's context finished: what is in flight runs on, for as long as
     /// the deadline says (rule 14).
     pub(crate) fn handle_finished(&mut self, id: LeaseId, now: Instant) {
+        if self.without(Rule::LetFinishedRun) {
+            return self.handle_ended(id, now);
+        }
         let bound = timers::far(now, self.settings.finish_bound);
         let Some(lease) = self.leases.get_mut(id) else {
             return;
@@ -126,6 +129,10 @@ impl Machine {
     /// A poll of the connection that began at `mark` returned Pending with its
     /// flush complete: everything queued before is in the ledger (rule 6).
     pub(crate) fn handle_polled(&mut self, mark: u64, now: Instant) {
+        let mark = match self.with(Rule::AwaitWholePoll) {
+            true => mark,
+            false => self.mark,
+        };
         if self.polled < mark {
             self.polled = mark;
             self.decide(now);
@@ -134,7 +141,7 @@ impl Machine {
 
     /// Has the connection been polled since the last end or release?
     pub(crate) fn is_polled(&self) -> bool {
-        self.polled >= self.mark
+        self.polled >= self.mark || self.without(Rule::AwaitPoll)
     }
 
     /// Ends the leases whose deadline has passed. Where there is a context the
@@ -195,11 +202,17 @@ impl Machine {
         let until = check_out
             .and_then(|lease| lease.deadline)
             .unwrap_or_else(|| timers::far(now, self.settings.finish_bound));
+        if self.without(Rule::CancelAbandoned) {
+            return;
+        }
+        let rows = self.with(Rule::LetRowsRun);
         self.detach(until, |request, leases| {
             let lease = leases.get(request.lease);
-            request.rows_up && lease.is_none_or(|lease| lease.kind != LeaseKind::Detached)
+            rows && request.rows_up && lease.is_none_or(|lease| lease.kind != LeaseKind::Detached)
         });
-        let rest = self.reassign(LeaseKind::Default, None, |request, _| !request.rows_up);
+        let rest = self.reassign(LeaseKind::Default, None, |request, _| {
+            !(rows && request.rows_up)
+        });
         if let Some(id) = rest {
             self.end(id, Why::Abandoned, now);
         }
@@ -207,7 +220,8 @@ impl Machine {
 
     /// Moves open work to a lease that knows nothing but a time.
     fn detach(&mut self, until: Instant, which: impl Fn(&Request, &Leases) -> bool) {
-        self.reassign(LeaseKind::Detached, Some(until), which);
+        let until = self.with(Rule::BoundFinished).then_some(until);
+        self.reassign(LeaseKind::Detached, until, which);
     }
 
     /// Moves open work that has not ended to a lease of its own, if there is

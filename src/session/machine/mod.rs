@@ -59,6 +59,7 @@ mod decide;
 mod events;
 mod leases;
 mod lifecycle;
+mod rules;
 mod sayings;
 mod timers;
 mod views;
@@ -73,6 +74,7 @@ use crate::wire::framer::Malformed;
 use crate::wire::ledger::Ledger;
 use crate::wire::request::{LeaseId, Request, Stage};
 pub(crate) use leases::{LeaseKind, LeaseState, Leases, Why};
+use rules::Rule;
 pub(crate) use timers::{Timer, Timers};
 pub(crate) use writing::NextWrite;
 
@@ -116,10 +118,13 @@ pub(crate) struct Machine {
     sweeping: Option<u64>,
     client_gone: bool,
     retired: Option<Retired>,
+    /// The rule that is switched off, to see that somebody notices.
+    #[cfg(test)]
+    off: Option<Rule>,
 }
 
 /// Something for the driver to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Output {
     /// Dial a cancel; report as attempt of this number.
     Dial(u32),
@@ -134,7 +139,7 @@ pub(crate) enum Output {
 }
 
 /// Why a session is not used again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Retired {
     /// It did not become clean within the grace.
     Grace,
@@ -198,6 +203,8 @@ impl Machine {
             sweeping: None,
             client_gone: false,
             retired: None,
+            #[cfg(test)]
+            off: None,
         }
     }
 
@@ -216,5 +223,9 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+mod canonical;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ pub(crate) enum Timer {
 
 /// The table. A timer that fires early, late or twice does no harm: whoever
 /// looks compares with `now`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timers([Option<Instant>; COUNT]);
 
 impl Timers {
@@ -61,6 +61,14 @@ impl Timers {
 /// `now + after`, or as good as never where no clock reaches.
 pub(crate) fn far(now: Instant, after: Duration) -> Instant {
     now.checked_add(after).unwrap_or_else(|| now + FAR)
+}
+
+/// For a model, in which it is always the same time.
+#[cfg(test)]
+impl Timers {
+    pub(crate) fn each(&mut self, mut change: impl FnMut(&mut Instant)) {
+        self.0.iter_mut().flatten().for_each(&mut change);
+    }
 }
 
 const COUNT: usize = 6;

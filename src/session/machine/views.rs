@@ -1,6 +1,8 @@
 //! What others may know of the machine: questions, none of which changes it.
 
-use super::{Instant, LeaseId, LeaseKind, LeaseState, Machine, Request, Stage, Timer, timers};
+use super::{
+    Instant, LeaseId, LeaseKind, LeaseState, Machine, Request, Rule, Stage, Timer, timers,
+};
 use crate::wire::ledger::Facts;
 use crate::wire::statement::Verb;
 
@@ -76,7 +78,7 @@ impl Machine {
             let detached = self.leases.get(request.lease).is_some_and(|lease| {
                 lease.kind == LeaseKind::Detached && lease.state == LeaseState::Live
             });
-            request.works() && !detached
+            request.works() && !detached && self.with(Rule::TellWorkLeft)
         })
     }
 

@@ -1,6 +1,6 @@
 //! What may be written next (rules 3 and 6).
 
-use super::{Machine, Stage};
+use super::{Machine, Rule, Stage};
 use crate::wire::backend::Status;
 use crate::wire::ledger::{CopyFate, Own, Part, PartKind};
 use crate::wire::request::{Class, Request};
@@ -125,17 +125,23 @@ impl Machine {
         let ended = self.leases.ended(request.lease);
         match request.class {
             Class::Undecided => Verdict::Hold,
-            Class::Work if ended => Verdict::Refuse,
+            Class::Work if ended && self.with(Rule::RefuseQueued) => Verdict::Refuse,
             Class::Said => Verdict::Refuse,
             _ if self.holds() || self.ledger.copies_in() => Verdict::Hold,
             // Alone: a cancel of what is before it could hit it, and a cancel
             // of what is behind it would have to wait.
-            Class::CleanUp if behind || self.ledger.any_in_flight() => Verdict::Hold,
+            Class::CleanUp
+                if (behind || self.ledger.any_in_flight())
+                    && self.with(Rule::WriteCleanUpAlone) =>
+            {
+                Verdict::Hold
+            }
             Class::CleanUp => Verdict::Write,
             // Work was told as ended inside a transaction: whatever the server
             // made of it, that transaction has failed (rule 6).
             Class::Work
-                if self.ledger.client_status() == Status::Failed
+                if self.with(Rule::FailTransaction)
+                    && self.ledger.client_status() == Status::Failed
                     && self.ledger.server_status() != Status::Failed =>
             {
                 Verdict::FailFirst
@@ -146,7 +152,7 @@ impl Machine {
 
     /// Is no new request to be written?
     pub(super) fn holds(&self) -> bool {
-        self.draining
+        self.draining && self.with(Rule::HoldWhileDraining)
             || self.spent()
             || self.ledger.own().is_some()
             || !self.inject.is_empty()

@@ -8,7 +8,7 @@ use crate::wire::request::Class;
 use crate::wire::statement::Verb;
 
 /// What becomes of the message that is being read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Fate {
     Pass,
     Drop,

@@ -30,6 +30,8 @@
 //!
 //! Who may call it: the session's machine, and nobody else.
 
+#[cfg(test)]
+mod canonical;
 mod incoming;
 mod outgoing;
 mod sayings;

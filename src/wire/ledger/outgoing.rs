@@ -6,14 +6,14 @@ use crate::wire::saying::{LONE_SYNC, Saying};
 use crate::wire::statement::Verb;
 
 /// Unwritten bytes of the client's, and the request that they belong to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Part {
     pub(crate) kind: PartKind,
     pub(crate) request: u64,
     pub(crate) len: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PartKind {
     /// Start-up, authentication, negotiation: belongs to no request.
     StartUp,
