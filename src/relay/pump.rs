@@ -122,6 +122,8 @@ impl<S: ClientSocket> Pump<S> {
                 Err(_) => break,
             }
         }
+        // What was read here will wake nobody any more.
+        task.wake();
         false
     }
 }
