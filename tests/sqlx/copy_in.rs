@@ -176,7 +176,7 @@ async fn a_copy_in_that_the_server_does_not_read_ends_at_the_deadline() {
     let insert = format!("INSERT INTO {table} VALUES (1)");
     holder.batch_execute(&insert).await.unwrap();
 
-    for way in 0..3 {
+    for way in 0..2 {
         let ctx = Context::background().with_timeout(SHORT * 2);
         let copying = async {
             let mut sink = bench.pool.copy_in_raw(&copy).await?;
@@ -192,12 +192,7 @@ async fn a_copy_in_that_the_server_does_not_read_ends_at_the_deadline() {
         };
         let told = match way {
             0 => in_time(pgdeadline_sqlx::try_run(&ctx, copying)).await,
-            1 => in_time(ctx.scope(copying)).await,
-            _ => {
-                assert!(timeout(SHORT * 2, copying).await.is_err());
-                bench.assert_full().await;
-                continue;
-            }
+            _ => in_time(ctx.scope(copying)).await,
         };
         let error = told.unwrap_err();
         assert!(found(&error).is_deadline(), "{way}: {error}");
