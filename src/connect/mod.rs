@@ -4,9 +4,10 @@
 //! and [`builder`] say where it all comes from, [`hosts`] orders the hosts and
 //! shares the time, [`resolve`] looks names up, [`race`] picks an address,
 //! [`dial`] and [`socket`] open it, [`tls`] negotiates, [`startup`]
-//! authenticates. [`attempt`] walks through them, [`journal`] notes how far it
-//! came, [`avoided`] which hosts were of the wrong kind; [`relayed`] walks with
-//! a client that says the start-up message itself; [`peer`] is the way back to where a session is connected.
+//! authenticates, [`server_kind`] judges what it found. [`attempt`] walks
+//! through them, [`journal`] notes how far it came, [`avoided`] which hosts were
+//! of the wrong kind; [`relayed`] walks with a client that says the start-up
+//! message itself; [`peer`] is the way back to where a session is connected.
 //!
 //! Rules kept here (numbers are the design's):
 //!
@@ -34,6 +35,7 @@ mod provider;
 mod race;
 mod relayed;
 mod resolve;
+pub(crate) mod server_kind;
 mod socket;
 mod startup;
 mod tls;

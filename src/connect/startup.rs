@@ -15,10 +15,10 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 use super::Connector;
 use super::failure::{Failure, chain};
 use super::peer::Peer;
+use super::server_kind::{SHOW_PROCESS_ID, SHOW_READ_ONLY, wrong_kind};
 use super::transport::Transport;
 use crate::error::{Error, Phase};
 use crate::session::{self, Connection, SessionStream};
-use crate::settings::{EofProof, Settings};
 
 /// Starts a session up.
 ///
@@ -69,47 +69,21 @@ async fn listen(connection: &mut Connection) -> Result<(), Failure> {
     }
 }
 
-/// Finds out, once a server, whether the EOF of a cancel proves anything
-/// (rule 4): the process id that start-up told is the backend's own, unless a
-/// pooler stands in between.
+/// As [`server_kind::prove_eof`](super::server_kind::prove_eof).
 async fn prove_eof(
     connector: &Connector,
     client: &Client,
     connection: &mut Connection,
 ) -> Result<(), Failure> {
-    let Settings {
-        eof_proof,
-        cancel_dials,
-        ..
-    } = *connector.settings();
     let session = connection.session().clone();
-    let server = session.server().clone();
-    let proves = match (
-        eof_proof,
-        connector.gates().eof_proves(&server, cancel_dials),
-    ) {
-        (EofProof::Proof, _) => true,
-        (EofProof::NoProof, _) => false,
-        (EofProof::Automatic, Some(known)) => known,
-        (EofProof::Automatic, None) => {
-            let answer = drive(connection, client.simple_query("SELECT pg_backend_pid()")).await;
-            let proves = match answer {
-                Ok(rows) => {
-                    first_field(&rows).is_some_and(|pid| pid == session.process_id().to_string())
-                }
-                // A server that doesn't know the function is not one whose
-                // cancels are known.
-                Err(_) if !session.is_closed() => false,
-                Err(failure) => return Err(failure),
-            };
-            connector
-                .gates()
-                .set_eof_proves(&server, cancel_dials, proves);
-            proves
+    let process_id = async {
+        match drive(connection, client.simple_query(SHOW_PROCESS_ID)).await {
+            Ok(rows) => Ok(first_field(&rows).map(str::to_owned)),
+            Err(_) if !session.is_closed() => Ok(None),
+            Err(failure) => Err(failure),
         }
     };
-    session.set_eof_proves(proves);
-    Ok(())
+    super::server_kind::prove_eof(connector, &session, process_id).await
 }
 
 /// A `TlsConnect` that does nothing.
@@ -125,29 +99,16 @@ impl TlsConnect<SessionStream> for HandOver {
     }
 }
 
-/// Asks, as tokio-postgres and libpq do, whether the server takes writes.
 async fn check_target(
     client: &Client,
     connection: &mut Connection,
     wanted: TargetSessionAttrs,
 ) -> Result<(), Failure> {
-    let answer = drive(
-        connection,
-        client.simple_query("SHOW transaction_read_only"),
-    )
-    .await?;
-    let read_only = first_field(&answer);
-    let text = match (wanted, read_only) {
-        (TargetSessionAttrs::ReadWrite, Some("on")) => {
-            "the server takes no writes, which target_session_attrs=read-write asks for"
-        }
-        (TargetSessionAttrs::ReadOnly, Some("off")) => {
-            "the server takes writes, target_session_attrs=read-only asks for one that does not"
-        }
-        (_, Some(_)) => return Ok(()),
-        (_, None) => "the server did not say whether it takes writes",
-    };
-    Err(Failure::new(Phase::StartUp, text))
+    let answer = drive(connection, client.simple_query(SHOW_READ_ONLY)).await?;
+    match wrong_kind(wanted, first_field(&answer)) {
+        Some(wrong) => Err(Failure::new(Phase::StartUp, wrong)),
+        None => Ok(()),
+    }
 }
 
 fn first_field(answer: &[SimpleQueryMessage]) -> Option<&str> {

@@ -23,11 +23,11 @@ use super::dialogue::{Dialogue, EARLY, Lost};
 use super::opening::{Opening, opening};
 use super::pump::Relayed;
 use super::socket::ClientSocket;
+use crate::connect::server_kind::{SHOW_PROCESS_ID, SHOW_READ_ONLY, prove_eof, wrong_kind};
 use crate::connect::{Begun, Connector, Refused, from_now};
 use crate::error::{Error, Phase, response_texts};
 use crate::session::Session;
 use crate::session::driver::Driver;
-use crate::settings::EofProof;
 use crate::wire::message;
 
 /// Why a client is not served.
@@ -143,7 +143,8 @@ where
     dialogue.authenticate().await.map_err(lost)?;
     let wrong = check_target(connector, &host, &mut dialogue).await?;
     if wrong.is_none() {
-        let proven = prove_eof(connector, &session, &mut dialogue).await;
+        let process_id = dialogue.ask(SHOW_PROCESS_ID);
+        let proven = prove_eof(connector, &session, process_id).await;
         proven.map_err(lost)?;
     }
     let said = dialogue.into_said();
@@ -211,56 +212,15 @@ where
     if wanted == TargetSessionAttrs::Any {
         return Ok(None);
     }
-    let answer = dialogue.ask("SHOW transaction_read_only").await;
-    let wrong = match (wanted, answer.map_err(lost)?.as_deref()) {
-        (TargetSessionAttrs::ReadWrite, Some("on")) => {
-            "takes no writes, which target_session_attrs=read-write asks for"
-        }
-        (TargetSessionAttrs::ReadOnly, Some("off")) => {
-            "takes writes, and target_session_attrs=read-only asks for one that does not"
-        }
-        (_, Some(_)) => {
-            connector.favour(host);
-            return Ok(None);
-        }
-        (_, None) => "did not say whether it takes writes",
+    let read_only = dialogue.ask(SHOW_READ_ONLY).await.map_err(lost)?;
+    let Some(wrong) = wrong_kind(wanted, read_only.as_deref()) else {
+        connector.favour(host);
+        return Ok(None);
     };
     connector.avoid(host);
     debug!(target: "pgdeadline", host, "host is of the wrong kind: {wrong}");
-    let text = format!("{host}: the server {wrong}");
+    let text = format!("{host}: {wrong}");
     Ok(Some(Error::connect(Phase::StartUp, text, None)))
-}
-
-/// As for a client of our own: does the EOF of a cancel prove anything (rule 4 of
-/// the design)?
-async fn prove_eof<C, S>(
-    connector: &Connector,
-    session: &Session,
-    dialogue: &mut Dialogue<'_, C, S>,
-) -> Result<(), Lost>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let settings = connector.settings();
-    let dials = settings.cancel_dials;
-    let server = session.server().clone();
-    let proves = match (
-        settings.eof_proof,
-        connector.gates().eof_proves(&server, dials),
-    ) {
-        (EofProof::Proof, _) => true,
-        (EofProof::NoProof, _) => false,
-        (EofProof::Automatic, Some(known)) => known,
-        (EofProof::Automatic, None) => {
-            let pid = dialogue.ask("SELECT pg_backend_pid()").await?;
-            let proves = pid.is_some_and(|pid| pid == session.process_id().to_string());
-            connector.gates().set_eof_proves(&server, dials, proves);
-            proves
-        }
-    };
-    session.set_eof_proves(proves);
-    Ok(())
 }
 
 fn lost(lost: Lost) -> Failed {
