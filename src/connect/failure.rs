@@ -37,6 +37,13 @@ impl Failure {
         }
     }
 
+    /// A server that closed where its first word was awaited.
+    pub(super) fn closed_in_start_up() -> Failure {
+        let text = "the server closed the connection during start-up: is this a PostgreSQL \
+                    server, and is it up?";
+        Failure::new(Phase::StartUp, text)
+    }
+
     /// A dial that failed.
     pub(super) fn dial(address: &Address, error: io::Error) -> Failure {
         let advice = match error.kind() {

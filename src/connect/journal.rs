@@ -3,7 +3,10 @@
 //! Kept outside the connect's own future, so that it outlives one that is
 //! dropped at its end and the error can tell.
 
+use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{Instant, timeout_at};
 
 use super::failure::Failure;
 use crate::context::{Context, End, PhaseGuard, Progress};
@@ -56,6 +59,23 @@ impl<'a> Journal<'a> {
     pub(super) fn failed(&self, failure: Failure) {
         tracing::debug!(target: "pgdeadline", %failure, "host failed");
         self.entries().failures.push(failure);
+    }
+
+    /// Bounds a connect: at its deadline, that it took too long is told with the
+    /// hosts that had failed.
+    pub(super) async fn bounded<T>(
+        &self,
+        deadline: Instant,
+        connect: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let begun = Instant::now();
+        match timeout_at(deadline, connect).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.failed(Failure::timed_out(self.phase(), begun.elapsed()));
+                Err(self.all_failed())
+            }
+        }
     }
 
     /// The error of a connect whose hosts have all failed.

@@ -46,7 +46,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config};
 
@@ -54,7 +54,6 @@ use self::attempt::Attempt;
 use self::avoided::Avoided;
 pub use self::builder::ConnectorBuilder;
 use self::dial::{Dial, Socket};
-use self::failure::Failure;
 pub(crate) use self::hosts::from_now;
 use self::journal::Journal;
 pub(crate) use self::peer::Peer;
@@ -219,17 +218,8 @@ impl Connector {
         if let Some(end) = ctx.end() {
             return Err(journal.ended(&end));
         }
-        let begun = Instant::now();
         let deadline = self.deadline(ctx);
-        let attempt = async {
-            match timeout_at(deadline, self.attempt(&journal, deadline)).await {
-                Ok(result) => result,
-                Err(_) => {
-                    journal.failed(Failure::timed_out(journal.phase(), begun.elapsed()));
-                    Err(journal.all_failed())
-                }
-            }
-        };
+        let attempt = journal.bounded(deadline, self.attempt(&journal, deadline));
         let (mut attempt, mut end) = (pin!(attempt), pin!(ctx.ended()));
         poll_fn(|cx| {
             match attempt.as_mut().poll(cx) {

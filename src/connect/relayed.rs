@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::failure::Failure;
@@ -20,6 +20,8 @@ use super::{Connector, Peer, Transport};
 use crate::context::Context;
 use crate::error::{Error, Phase};
 use crate::session::{self, Session, SessionStream};
+use crate::wire::backend::field;
+use crate::wire::framer::Framer;
 
 /// A session whose server has said its first word.
 pub(crate) struct Begun {
@@ -60,7 +62,6 @@ impl Connector {
         };
         let background = Context::background();
         let journal = Journal::new(&background);
-        let began = Instant::now();
         let attempt = Attempt {
             connector: self,
             config,
@@ -79,18 +80,13 @@ impl Connector {
                 })
             }
         };
-        let error = match timeout_at(deadline, attempt.run(&start)).await {
-            Ok(Ok(begun)) => return Ok(begun),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                journal.failed(Failure::timed_out(journal.phase(), began.elapsed()));
-                journal.all_failed()
-            }
-        };
-        let response = response
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        Err(Refused { error, response })
+        let begun = journal.bounded(deadline, attempt.run(&start)).await;
+        begun.map_err(|error| Refused {
+            error,
+            response: response
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+        })
     }
 }
 
@@ -127,11 +123,7 @@ async fn greet(
     mute.has_spoken();
     match exchanged {
         Err(error) => Err((failed(error.to_string()).because(error), None)),
-        Ok(()) if said.is_empty() => {
-            let text = "the server closed the connection during start-up: is this a PostgreSQL \
-                        server, and is it up?";
-            Err((failed(text.into()), None))
-        }
+        Ok(()) if said.is_empty() => Err((Failure::closed_in_start_up(), None)),
         Ok(()) if said[0] == b'E' => {
             let text = format!("the server refused the start-up: {}", words(&said));
             Err((failed(text), Some(said)))
@@ -170,30 +162,15 @@ impl Drop for Mute<'_> {
 
 /// Is the message at the front there to its end?
 fn is_whole(message: &[u8]) -> bool {
-    match message
-        .get(1..5)
-        .and_then(|length| <[u8; 4]>::try_from(length).ok())
-    {
-        Some(length) => message.len() > u32::from_be_bytes(length) as usize,
-        None => false,
-    }
+    let mut rest = message;
+    matches!(Framer::default().next(&mut rest), Ok(Some(piece)) if piece.ends)
 }
 
 /// The message and the code of an ErrorResponse.
 fn words(response: &[u8]) -> String {
-    let fields = response
-        .get(5..)
-        .unwrap_or_default()
-        .split(|byte| *byte == 0);
-    let (mut message, mut code) = (String::new(), String::new());
-    for field in fields {
-        match field.split_first() {
-            Some((b'M', text)) => message = String::from_utf8_lossy(text).into_owned(),
-            Some((b'C', text)) => code = String::from_utf8_lossy(text).into_owned(),
-            _ => {}
-        }
-    }
-    format!("{message} ({code})")
+    let body = response.get(5..).unwrap_or_default();
+    let text = |name| String::from_utf8_lossy(field(body, name).unwrap_or_default());
+    format!("{} ({})", text(b'M'), text(b'C'))
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ fn closed(error: Option<Error>) -> Failure {
 
 /// A start-up that failed, with what to do where that isn't in the error.
 fn refused(error: tokio_postgres::Error) -> Failure {
-    let text = match error.as_db_error() {
+    let failure = match error.as_db_error() {
         Some(db) => {
             let advice = match *db.code() {
                 SqlState::INVALID_PASSWORD => ": check user and password",
@@ -160,18 +160,18 @@ fn refused(error: tokio_postgres::Error) -> Failure {
                 SqlState::TOO_MANY_CONNECTIONS => ": use a smaller pool, or raise max_connections",
                 _ => "",
             };
-            format!(
+            let text = format!(
                 "the server refused the start-up: {} ({}){advice}",
                 db.message(),
                 db.code().code(),
-            )
+            );
+            Failure::new(Phase::StartUp, text)
         }
-        None if error.is_closed() => {
-            "the server closed the connection during start-up: is this a PostgreSQL server, \
-             and is it up?"
-                .into()
+        None if error.is_closed() => Failure::closed_in_start_up(),
+        None => {
+            let text = format!("the start-up failed: {}", chain(&error));
+            Failure::new(Phase::StartUp, text)
         }
-        None => format!("the start-up failed: {}", chain(&error)),
     };
-    Failure::new(Phase::StartUp, text).because(error)
+    failure.because(error)
 }

@@ -35,6 +35,7 @@
 //!   in which [`Error::find`] finds the error.
 //! - Its memory has a bound, whatever the size of a row: see `relay/buffer`.
 
+mod answer;
 mod binding;
 mod buffer;
 mod dialogue;
@@ -52,7 +53,8 @@ pub use self::binding::Binding;
 pub use self::socket::ClientSocket;
 use self::startup::Stop;
 use crate::connect::Connector;
-use crate::error::Error;
+use crate::error::{Error, response_texts};
+use crate::wire::message;
 
 /// The task behind one client: spawn it.
 ///
@@ -92,6 +94,14 @@ impl Connector {
             }
         }))
     }
+}
+
+/// `error` as the FATAL ErrorResponse of a server that closes.
+fn last_word(code: &str, error: &Error) -> Vec<u8> {
+    let (text, _) = response_texts(error);
+    let mut told = Vec::new();
+    message::fatal_response(&mut told, code, &text);
+    told
 }
 
 impl Future for Relay {

@@ -14,15 +14,15 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::binding;
+use super::answer::answer;
 use super::buffer::Buffer;
+use super::last_word;
 use super::socket::ClientSocket;
-use crate::error::{Error, response_texts};
+use crate::error::Error;
 use crate::session::core::Core;
 use crate::session::driver::Client;
-use crate::session::{Operation, Session, Shared};
+use crate::session::{Operation, Shared};
 use crate::wire::message;
-use crate::wire::saying::Saying;
 
 /// See the [module](self).
 pub(super) struct Pump<S> {
@@ -103,6 +103,16 @@ impl<S: ClientSocket> Client for Relayed<S> {
     }
 }
 
+/// Why there is nothing more to move.
+enum End {
+    /// The server has closed.
+    Server,
+    /// The session has, or its socket failed.
+    Session(io::Error),
+    /// The client has left in the middle of a message, or of a request.
+    Half,
+}
+
 impl<S: ClientSocket> Pump<S> {
     /// Takes in what the client has said, and says whether that is all.
     fn look(&mut self, core: &mut Core) -> bool {
@@ -126,9 +136,7 @@ impl<S: ClientSocket> Pump<S> {
         task.wake();
         false
     }
-}
 
-impl<S: ClientSocket> Pump<S> {
     fn poll(
         &mut self,
         shared: &Arc<Shared>,
@@ -173,19 +181,7 @@ impl<S: ClientSocket> Pump<S> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-}
 
-/// Why there is nothing more to move.
-enum End {
-    /// The server has closed.
-    Server,
-    /// The session has, or its socket failed.
-    Session(io::Error),
-    /// The client has left in the middle of a message, or of a request.
-    Half,
-}
-
-impl<S: ClientSocket> Pump<S> {
     /// From the client to the session, until one of them tells to wait.
     fn poll_down(
         &mut self,
@@ -328,8 +324,9 @@ impl<S: ClientSocket> Pump<S> {
             End::Server if self.left => return None,
             // A server that has closed works no more: there is nothing to cancel.
             End::Server => {
-                core.close(Error::retired("the server closed the connection", None));
-                Error::retired("the server closed the connection", None)
+                let error = Error::retired("the server closed the connection", None);
+                core.close(error.clone());
+                error
             }
             End::Session(error) => Error::find(&error).unwrap_or_else(|| {
                 Error::retired(format!("the connection was lost: {error}"), None)
@@ -337,74 +334,13 @@ impl<S: ClientSocket> Pump<S> {
             End::Half => Error::retired("the client left in the middle of a request", None),
         };
         if !self.left && self.up.is_empty() && !core.machine.is_mid_message() {
-            let (text, _) = response_texts(&error);
-            let mut told = Vec::new();
-            message::fatal_response(&mut told, message::CONNECTION_LOST, &text);
+            let told = last_word(message::CONNECTION_LOST, &error);
             self.up.extend(&told[..told.len().min(UP)]);
             let _ = self.up.poll_write_to(&mut self.client, cx);
         }
         Some(Err(error))
     }
 }
-
-/// Does what the client has said to the session, and answers it. Gives back an
-/// operation that nobody waits for any more.
-fn answer(shared: &Arc<Shared>, saying: Saying, now: Instant) -> Option<Operation> {
-    let context = match saying {
-        Saying::CheckOut(number) | Saying::Operation(number) => binding::find(number),
-        Saying::Return => Some(None),
-    };
-    // Before the lock: to ask is to notice, and to notice is to tell the session.
-    if let Some(Some(context)) = &context {
-        context.is_ended();
-    }
-    let session = Session(Arc::clone(shared));
-    let mut core = shared.lock();
-    if core.machine.due_saying() != Some(saying) {
-        return None;
-    }
-    let mut operation = None;
-    let done = match (saying, context) {
-        (Saying::Return, _) => Ok(None),
-        (_, None) => Err(None),
-        (Saying::CheckOut(number), Some(context)) => {
-            session.begin_check_out(&mut core, context.as_ref(), now);
-            Ok(Some(number))
-        }
-        (Saying::Operation(number), Some(context)) => {
-            let context = context.unwrap_or_else(crate::Context::background);
-            match session.begin_operation(&mut core, &context, now) {
-                Ok(lease) => {
-                    operation = Some((number, lease));
-                    Ok(Some(number))
-                }
-                Err(error) => Err(Some(error)),
-            }
-        }
-    };
-    let status = core.machine.begin_answer();
-    core.say(|up| {
-        match done {
-            Ok(None) => {}
-            Ok(Some(number)) if operation.is_some() => message::command_complete(up, number),
-            Ok(Some(number)) => message::bound(up, number),
-            // Whoever asked for it is gone: an error would be the next one's.
-            Err(None) if matches!(saying, Saying::Operation(_)) => {}
-            Err(None) => message::error_response(up, message::INVALID_NAME, UNKNOWN, None),
-            Err(Some(error)) => {
-                let (text, detail) = response_texts(&error);
-                message::error_response(up, message::QUERY_CANCELED, &text, Some(&detail));
-            }
-        }
-        message::ready_for_query(up, status);
-    });
-    core.machine.answered(now);
-    drop(core);
-    let (number, lease) = operation?;
-    binding::hand_over(number, session.operation_of(lease))
-}
-
-const UNKNOWN: &str = "pgdeadline: this binding is gone, or was made by another process";
 
 /// Room for what the client says: a request of the usual size in one piece.
 const DOWN: usize = 8 * 1024;

@@ -20,12 +20,13 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tracing::debug;
 
 use super::dialogue::{Dialogue, EARLY, Lost};
+use super::last_word;
 use super::opening::{Opening, opening};
 use super::pump::Relayed;
 use super::socket::ClientSocket;
 use crate::connect::server_kind::{SHOW_PROCESS_ID, SHOW_READ_ONLY, prove_eof, wrong_kind};
 use crate::connect::{Begun, Connector, Refused, from_now};
-use crate::error::{Error, Phase, response_texts};
+use crate::error::{Error, Phase};
 use crate::session::Session;
 use crate::session::driver::Driver;
 use crate::wire::message;
@@ -86,10 +87,7 @@ enum Failed {
 
 impl Failed {
     fn tell(code: &str, error: Error) -> Failed {
-        let (text, _) = response_texts(&error);
-        let mut told = Vec::new();
-        message::fatal_response(&mut told, code, &text);
-        Failed::Tell(told, error)
+        Failed::Tell(last_word(code, &error), error)
     }
 
     fn timed_out(bound: Duration) -> Failed {

@@ -106,7 +106,7 @@ impl std::hash::Hash for Backend {
 }
 
 /// A field of an ErrorResponse, if all of it was kept.
-fn field(mut body: &[u8], name: u8) -> Option<&[u8]> {
+pub(crate) fn field(mut body: &[u8], name: u8) -> Option<&[u8]> {
     loop {
         let (&tag, rest) = body.split_first()?;
         let end = rest.iter().position(|byte| *byte == 0)?;
