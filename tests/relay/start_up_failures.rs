@@ -143,6 +143,26 @@ async fn what_is_no_postgresql_server_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_without_end_is_not_waited_for() {
+    let net = Net::new();
+    let (mut client, relay) = begun(&net).await;
+    let mut backend = net.backend().await;
+    let began = Instant::now();
+    backend.send(message::raw(&b"E\x7f\xff\xff\xff"[..])).await;
+    for _ in 0..4 {
+        backend.send(message::raw(&[b'S'; 10_000][..])).await;
+    }
+    let error = client.is_told_and_closed("08001").await;
+    assert_at(began, 0);
+    assert!(error.is_connect(), "{error}");
+    let error = ended(relay).await.unwrap_err();
+    assert!(
+        error.to_string().contains("could not start a process"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_request_is_nobodys() {
     let net = Net::new();
     let (mut client, relay) = relay_of(&net);
