@@ -6,7 +6,6 @@ use std::sync::mpsc;
 use deadpool_postgres::Pool;
 use pgdeadline::{Connector, Context};
 use pgdeadline_deadpool::Builder;
-use pgdeadline_tests::eventually;
 use pgdeadline_tests::server::Server;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Config, NoTls};
@@ -58,7 +57,7 @@ async fn a_pool_dropped_with_abandoned_work_leaves_none() {
     );
     let Bench { server, name, pool } = bench;
     drop((one, two, pool));
-    wait_none(server, &name).await;
+    server.wait_quiet(&name, 0, LATE).await;
 }
 
 /// 25. The runtime shuts down, in each way, with work in flight.
@@ -80,12 +79,12 @@ async fn a_runtime_that_shuts_down_stops_its_work_on_the_server() {
             }
             pool
         });
-        wait_active(server, &name).await;
+        server.wait_active(&name, SLEEP, LATE).await;
         busy.send(()).unwrap();
         // The pool still holds its client, on no runtime.
         let pool = tokio::task::spawn_blocking(|| thread.join());
         let pool = in_time(pool).await.unwrap().unwrap();
-        wait_none(server, &name).await;
+        server.wait_quiet(&name, 0, LATE).await;
         drop(pool);
     }
 }
@@ -121,11 +120,11 @@ async fn a_process_that_ends_stops_its_work_on_the_server() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    wait_active(server, &name).await;
+    server.wait_active(&name, SLEEP, LATE).await;
     drop(child.stdin.take());
     let status = in_time(tokio::task::spawn_blocking(move || child.wait()));
     assert!(status.await.unwrap().unwrap().success());
-    wait_none(server, &name).await;
+    server.wait_quiet(&name, 0, LATE).await;
 }
 
 /// How the test knows that it is the process.
@@ -161,24 +160,4 @@ async fn a_client_of_a_runtime_that_is_gone_fails_at_once() {
     let error = in_time(client.query("SELECT 1", &[])).await.unwrap_err();
     assert!(error.is_closed(), "{error}");
     works(&bench.get().await).await;
-}
-
-async fn wait_active(server: &Server, name: &str) {
-    let admin = server.admin().await;
-    eventually(LATE, format!("{name} works"), async || {
-        let backends = server.backends_seen_by(&admin, name).await;
-        let active =
-            |b: &pgdeadline_tests::server::Backend| b.state == "active" && b.query == SLEEP;
-        backends.iter().any(active).then_some(())
-    })
-    .await;
-}
-
-async fn wait_none(server: &Server, name: &str) {
-    let admin = server.admin().await;
-    eventually(LATE, format!("nothing is left of {name}"), async || {
-        let backends = server.backends_seen_by(&admin, name).await;
-        backends.is_empty().then_some(())
-    })
-    .await;
 }

@@ -36,25 +36,15 @@ mod tls;
 mod transactions;
 mod truth;
 
-use std::future::Future;
-use std::time::Duration;
-
 use deadpool_postgres::{Client, Pool};
-use pgdeadline::{Connector, ConnectorBuilder, Error};
+use pgdeadline::{Connector, ConnectorBuilder};
 use pgdeadline_deadpool::Builder;
+use pgdeadline_tests::bounds::{LATE, SHORT, SLEEP, in_time};
 use pgdeadline_tests::proxy::Proxy;
 use pgdeadline_tests::server::{Backend, Server};
-use tokio::time::timeout;
+use pgdeadline_tests::told::{ended, found};
+use pgdeadline_tests::trace_if_asked;
 use tokio_postgres::{Config, NoTls};
-
-/// Longer than anything here takes: reaching it is a failure.
-const LATE: Duration = Duration::from_secs(20);
-
-/// A deadline that is meant to pass.
-const SHORT: Duration = Duration::from_millis(300);
-
-/// Runs until somebody ends it.
-const SLEEP: &str = "SELECT pg_sleep(600)";
 
 /// A pool on a real server, under a name of its own.
 struct Bench {
@@ -116,14 +106,7 @@ impl Bench {
     /// Waits until the server has so many backends of this pool, and none of
     /// them has anything to do.
     async fn wait_quiet(&self, backends: usize) {
-        let admin = self.server.admin().await;
-        let what = format!("{backends} backends of {} are idle", self.name);
-        pgdeadline_tests::eventually(LATE, what, async || {
-            let all = self.server.backends_seen_by(&admin, &self.name).await;
-            let idle = all.iter().all(|backend| backend.state == "idle");
-            (all.len() == backends && idle).then_some(())
-        })
-        .await;
+        self.server.wait_quiet(&self.name, backends, LATE).await;
     }
 
     /// That every place of the pool can be had, and works: no permit is lost.
@@ -156,14 +139,6 @@ impl Bench {
     }
 }
 
-/// The result, unless that takes too long.
-async fn in_time<F: Future>(future: F) -> F::Output {
-    match timeout(LATE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("not within {LATE:?}"),
-    }
-}
-
 async fn pid(client: &Client) -> i32 {
     let pid = "SELECT pg_backend_pid()";
     in_time(client.query_one_scalar(pid, &[])).await.unwrap()
@@ -172,31 +147,4 @@ async fn pid(client: &Client) -> i32 {
 async fn works(client: &Client) {
     let answer = in_time(client.query_one_scalar::<i32, _>("SELECT 6 * 7", &[])).await;
     assert_eq!(answer.unwrap(), 42);
-}
-
-/// With `PGDEADLINE_TEST_TRACE` set, everything that is traced is shown, by a
-/// test that fails or with `--nocapture`.
-fn trace_if_asked() {
-    if std::env::var_os("PGDEADLINE_TEST_TRACE").is_some() {
-        let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-        // The first test of the binary has done it.
-        let _ = all.with_test_writer().try_init();
-    }
-}
-
-/// The end that a `run` was told of: by itself, or by the work in it, whoever
-/// noticed first.
-fn ended<T: std::fmt::Debug, E: std::error::Error + 'static>(
-    result: Result<Result<T, E>, Error>,
-) -> Error {
-    match result {
-        Err(error) => error,
-        Ok(Err(error)) => found(&error),
-        Ok(Ok(output)) => panic!("it was not ended: {output:?}"),
-    }
-}
-
-/// The error of pgdeadline's that is found in another.
-fn found(error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::find(error).unwrap_or_else(|| panic!("not pgdeadline's: {error:?}"))
 }

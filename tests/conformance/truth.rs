@@ -9,10 +9,10 @@
 //! - told as ended otherwise: either, but all or nothing.
 
 use std::pin::pin;
-use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use pgdeadline::{Context, Error};
+use pgdeadline_tests::truth::{LIMIT, ROUNDS, Told, random_sleep};
 use tokio_postgres::types::ToSql;
 
 use super::{Bench, found, in_time};
@@ -23,16 +23,6 @@ enum Mode {
     Run,
     Scope,
     DefaultDeadline,
-}
-
-const ROUNDS: u64 = 60;
-const LIMIT: Duration = Duration::from_millis(12);
-
-/// What callers were told, over all rounds.
-#[derive(Debug, Default)]
-struct Told {
-    well: u64,
-    ended: u64,
 }
 
 async fn bench(mode: Mode) -> Bench {
@@ -67,42 +57,10 @@ async fn unhurried<T>(work: impl Future<Output = Result<T, tokio_postgres::Error
     in_time(ctx.scope(work)).await.unwrap()
 }
 
-/// Seconds for `pg_sleep`, spread around the deadline by no pattern that a
-/// timer could follow.
-fn random_sleep(round: u64) -> String {
-    let mut x = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bf0_3635;
-    x ^= x >> 29;
-    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x ^= x >> 32;
-    let micros = x % 20_000;
-    format!("{:.6}", Duration::from_micros(micros).as_secs_f64())
-}
-
 /// How many rows a round has stored, as somebody else sees it.
 async fn stored(admin: &tokio_postgres::Client, table: &str, round: u64) -> i64 {
     let count = format!("SELECT count(*) FROM {table} WHERE n = {round}");
     in_time(admin.query_one_scalar(&count, &[])).await.unwrap()
-}
-
-fn check(what: &str, mode: Mode, result: &Result<u64, Error>, stored: i64, told: &mut Told) {
-    match result {
-        Ok(rows) => {
-            assert_eq!(stored, 1, "{what} {mode:?}: told as done, and is not");
-            assert_eq!(*rows, 1, "{what} {mode:?}");
-            told.well += 1;
-        }
-        Err(error) => {
-            if error.was_sent() == Some(false) {
-                assert_eq!(stored, 0, "{what} {mode:?}: not sent? {error}");
-            }
-            told.ended += 1;
-        }
-    }
-}
-
-fn assert_both(what: &str, mode: Mode, told: &Told) {
-    let both = told.well > 0 && told.ended > 0;
-    assert!(both, "{what} {mode:?} proves nothing: {told:?}");
 }
 
 /// 10 and 12. A statement, by the extended protocol and by the simple one.
@@ -124,9 +82,9 @@ async fn statements(mode: Mode) {
         drop(client);
         drop(bench.get().await);
         let stored = stored(&admin, &table, round).await;
-        check("a statement", mode, &result, stored, &mut told);
+        told.check("a statement", mode, &result, stored);
     }
-    assert_both("a statement", mode, &told);
+    told.assert_both("a statement", mode);
 }
 
 /// A COMMIT. What it commits is deferred work that takes time, so the COMMIT
@@ -162,9 +120,9 @@ async fn commits(mode: Mode) {
         drop(client);
         drop(bench.get().await);
         let stored = stored(&admin, &table, round).await;
-        check("a COMMIT", mode, &result, stored, &mut told);
+        told.check("a COMMIT", mode, &result, stored);
     }
-    assert_both("a COMMIT", mode, &told);
+    told.assert_both("a COMMIT", mode);
 }
 
 /// A stream: its end without an error means that all of it was read.
@@ -205,7 +163,7 @@ async fn streams(mode: Mode) {
             Err(_) => told.ended += 1,
         }
     }
-    assert_both("a stream", mode, &told);
+    told.assert_both("a stream", mode);
 }
 
 async fn everything(mode: Mode) {

@@ -7,19 +7,15 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use pgdeadline::{Connector, Context};
 use pgdeadline_deadpool::{Builder, ClientExt, Error, PoolExt};
+use pgdeadline_tests::bounds::{LATE, SLEEP, in_time};
 use pgdeadline_tests::leaks::Count;
 use pgdeadline_tests::server::Server;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
-/// Longer than anything here takes: reaching it is a failure.
-const LATE: Duration = Duration::from_secs(20);
-
 /// A deadline that is meant to pass.
 const SHORT: Duration = Duration::from_millis(15);
-
-const SLEEP: &str = "SELECT pg_sleep(600)";
 
 /// Connections of the pool.
 const SIZE: usize = 2;
@@ -150,10 +146,3 @@ async fn timers() -> u64 {
 
 /// The timer's wheel takes one step more or less, depending on the time of day.
 const SLACK: u64 = 8;
-
-async fn in_time<F: Future>(future: F) -> F::Output {
-    match timeout(LATE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("not within {LATE:?}"),
-    }
-}

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use pgdeadline::relay::Binding;
 use pgdeadline::{Connector, ConnectorBuilder, Context, EofProof, Error};
-use pgdeadline_tests::scripted::{Backend, Expect, Message, Net, message};
+pub(crate) use pgdeadline_tests::paused::{assert_at, deadline, ms};
+pub(crate) use pgdeadline_tests::scripted::answer::{canceled, done, first_rows, rows};
+use pgdeadline_tests::scripted::{Backend, Expect, Net};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
 use crate::client::Client;
@@ -170,58 +172,6 @@ pub(crate) async fn serves_on(client: &mut Client, backend: &mut Backend) {
         backend.expect(Expect::query("SELECT 'next'")).await;
         backend.send(rows(1)).await;
     });
-}
-
-pub(crate) const fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
-/// A context that ends so many milliseconds from now.
-pub(crate) fn deadline(milliseconds: u64) -> pgdeadline::Guard {
-    Context::background().with_timeout(ms(milliseconds))
-}
-
-/// Paused time makes it exact, but for tokio's timers: their grain is 1 ms,
-/// and two may stand between cause and effect.
-#[track_caller]
-pub(crate) fn assert_at(began: Instant, expected: u64) {
-    let elapsed = began.elapsed();
-    assert!(
-        (ms(expected)..=ms(expected + 2)).contains(&elapsed),
-        "after {elapsed:?}, expected {expected} ms"
-    );
-}
-
-/// What the server says to a statement that it was made to cancel.
-pub(crate) fn canceled(status: u8) -> Message {
-    [
-        message::error("57014", "canceling statement due to user request"),
-        message::ready_for_query(status),
-    ]
-    .into()
-}
-
-/// What it says to a statement without rows.
-pub(crate) fn done(tag: &str, status: u8) -> Message {
-    [
-        message::command_complete(tag),
-        message::ready_for_query(status),
-    ]
-    .into()
-}
-
-/// The beginning of what it says to a Query with rows.
-pub(crate) fn first_rows(count: usize) -> Message {
-    [
-        message::row_description(&[("n", message::TEXT)]),
-        message::rows(count),
-    ]
-    .into()
-}
-
-/// All that it says to a Query that has so many rows.
-pub(crate) fn rows(count: usize) -> Message {
-    [first_rows(count), done(&format!("SELECT {count}"), b'I')].into()
 }
 
 /// What a socket's buffers hold, about.

@@ -9,6 +9,7 @@ use futures_util::{SinkExt, TryStreamExt};
 use pgdeadline::{Connector, ConnectorBuilder, Context, MakeRustls};
 use pgdeadline_deadpool::ClientExt;
 use pgdeadline_sqlx::ConnectionExt;
+use pgdeadline_tests::trace_if_asked;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Postgres, Row};
@@ -79,16 +80,6 @@ pub(crate) fn encrypted_deadpool(config: &Config, rustls: &rustls::ClientConfig)
     deadpool(&named(config, "d"), 1, |config| {
         patient(Connector::builder(config, rustls)).build().unwrap()
     })
-}
-
-/// With `PGDEADLINE_TEST_TRACE` set, everything that is traced is shown, by a
-/// test that fails or with `--nocapture`.
-fn trace_if_asked() {
-    if std::env::var_os("PGDEADLINE_TEST_TRACE").is_some() {
-        let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-        // The first test of the binary has done it.
-        let _ = all.with_test_writer().try_init();
-    }
 }
 
 /// On a machine that stalls a short wait, or grace, would be too short, and

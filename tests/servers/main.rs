@@ -27,34 +27,12 @@ mod pgbouncer;
 mod transactions;
 mod versions;
 
-use std::future::Future;
 use std::time::Duration;
 
 use pgdeadline::{Context, Error, Guard};
+use pgdeadline_tests::bounds::{LATE, SHORT, SLEEP, in_time};
 use pgdeadline_tests::eventually;
 use pgdeadline_tests::server::Server;
-use tokio::time::timeout;
-
-/// Longer than anything here takes: reaching it is a failure.
-const LATE: Duration = Duration::from_secs(20);
-
-/// A deadline that is meant to pass.
-const SHORT: Duration = Duration::from_millis(300);
-
-/// Runs until somebody ends it.
-const SLEEP: &str = "SELECT pg_sleep(600)";
-
-/// The result, unless that takes too long.
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let at = std::panic::Location::caller();
-    async move {
-        match timeout(LATE, future).await {
-            Ok(output) => output,
-            Err(_) => panic!("not within {LATE:?}, at {at}"),
-        }
-    }
-}
 
 fn short() -> Guard {
     Context::background().with_timeout(SHORT)

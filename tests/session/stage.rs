@@ -5,11 +5,12 @@ use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt};
 use pgdeadline::dial::{Address, Dial, DialFuture, ResolveFuture, SocketOptions};
 use pgdeadline::{Connector, ConnectorBuilder, Context, EofProof, Error, Session};
+pub(crate) use pgdeadline_tests::paused::{assert_at, deadline, ms};
+pub(crate) use pgdeadline_tests::scripted::answer::{canceled, done, rows};
 use pgdeadline_tests::scripted::{Backend, Expect, Message, Net, message};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -96,54 +97,6 @@ impl Stage {
 pub(crate) fn over(net: &Net) -> ConnectorBuilder {
     let builder = Connector::builder(net.config(), NoTls);
     builder.dial(net.clone()).eof_proof(EofProof::Proof)
-}
-
-pub(crate) const fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
-/// A context that ends so many milliseconds from now.
-pub(crate) fn deadline(milliseconds: u64) -> pgdeadline::Guard {
-    Context::background().with_timeout(ms(milliseconds))
-}
-
-/// Paused time makes it exact, but for tokio's timers: their grain is 1 ms,
-/// and two may stand between cause and effect.
-#[track_caller]
-pub(crate) fn assert_at(began: Instant, expected: u64) {
-    let elapsed = began.elapsed();
-    assert!(
-        (ms(expected)..=ms(expected + 2)).contains(&elapsed),
-        "after {elapsed:?}, expected {expected} ms"
-    );
-}
-
-/// What the server says to a statement that it was made to cancel.
-pub(crate) fn canceled(status: u8) -> Message {
-    [
-        message::error("57014", "canceling statement due to user request"),
-        message::ready_for_query(status),
-    ]
-    .into()
-}
-
-/// What it says to a statement without rows.
-pub(crate) fn done(tag: &str, status: u8) -> Message {
-    [
-        message::command_complete(tag),
-        message::ready_for_query(status),
-    ]
-    .into()
-}
-
-/// What it says to a Query that has so many rows.
-pub(crate) fn rows(count: usize) -> Message {
-    [
-        message::row_description(&[("n", message::TEXT)]),
-        message::rows(count),
-        done(&format!("SELECT {count}"), b'I'),
-    ]
-    .into()
 }
 
 /// The error of this crate that a client was told.

@@ -107,7 +107,7 @@ async fn a_pool_dropped_with_abandoned_work_leaves_none() {
     three.close_on_drop();
     let Bench { server, name, pool } = bench;
     drop((one, two, three, pool));
-    wait_none(server, &name).await;
+    server.wait_quiet(&name, 0, LATE).await;
 }
 
 /// A connection that is closed, or taken out of the pool and closed, ends its
@@ -153,12 +153,12 @@ async fn a_runtime_that_shuts_down_stops_its_work_on_the_server() {
             }
             pool
         });
-        wait_active(server, &name).await;
+        server.wait_active(&name, SLEEP, LATE).await;
         busy.send(()).unwrap();
         // The pool still holds what it has, on no runtime.
         let pool = tokio::task::spawn_blocking(|| thread.join());
         let pool = in_time(pool).await.unwrap().unwrap();
-        wait_none(server, &name).await;
+        server.wait_quiet(&name, 0, LATE).await;
         drop(pool);
     }
 }
@@ -194,11 +194,11 @@ async fn a_process_that_ends_stops_its_work_on_the_server() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    wait_active(server, &name).await;
+    server.wait_active(&name, SLEEP, LATE).await;
     drop(child.stdin.take());
     let status = in_time(tokio::task::spawn_blocking(move || child.wait()));
     assert!(status.await.unwrap().unwrap().success());
-    wait_none(server, &name).await;
+    server.wait_quiet(&name, 0, LATE).await;
 }
 
 /// How the test knows that it is the process.
@@ -229,23 +229,4 @@ async fn a_pool_outlives_somebody_elses_runtime() {
     in_time(bench.pool.close()).await;
     assert!(!other.join().unwrap());
     bench.wait_quiet(0).await;
-}
-
-async fn wait_active(server: &Server, name: &str) {
-    let admin = server.admin().await;
-    eventually(LATE, format!("{name} works"), async || {
-        let backends = server.backends_seen_by(&admin, name).await;
-        let mut active = backends.iter().filter(|b| b.state == "active");
-        active.any(|backend| backend.query == SLEEP).then_some(())
-    })
-    .await;
-}
-
-async fn wait_none(server: &Server, name: &str) {
-    let admin = server.admin().await;
-    eventually(LATE, format!("nothing is left of {name}"), async || {
-        let backends = server.backends_seen_by(&admin, name).await;
-        backends.is_empty().then_some(())
-    })
-    .await;
 }

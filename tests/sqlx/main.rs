@@ -56,29 +56,18 @@ mod truth;
 mod unbound;
 mod waiting;
 
-use std::future::Future;
-use std::panic::Location;
-use std::time::Duration;
-
-use pgdeadline::{Connector, ConnectorBuilder, Error};
+use pgdeadline::{Connector, ConnectorBuilder};
 use pgdeadline_sqlx::Builder;
+use pgdeadline_tests::bounds::{LATE, SHORT, SLEEP, in_some_minutes, in_time};
 use pgdeadline_tests::proxy::Proxy;
 use pgdeadline_tests::server::{Backend, Server};
+use pgdeadline_tests::told::{ended, found};
+use pgdeadline_tests::trace_if_asked;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Postgres};
-use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, NoTls};
-
-/// Longer than anything here takes: reaching it is a failure.
-const LATE: Duration = Duration::from_secs(20);
-
-/// A deadline that is meant to pass.
-const SHORT: Duration = Duration::from_millis(300);
-
-/// Runs until somebody ends it.
-const SLEEP: &str = "SELECT pg_sleep(600)";
 
 /// A pool on a real server, under a name of its own.
 struct Bench {
@@ -148,14 +137,7 @@ impl Bench {
     /// Waits until the server has so many backends of this pool, and none of
     /// them has anything to do.
     async fn wait_quiet(&self, backends: usize) {
-        let admin = self.server.admin().await;
-        let what = format!("{backends} backends of {} are idle", self.name);
-        pgdeadline_tests::eventually(LATE, what, async || {
-            let all = self.server.backends_seen_by(&admin, &self.name).await;
-            let idle = all.iter().all(|backend| backend.state == "idle");
-            (all.len() == backends && idle).then_some(())
-        })
-        .await;
+        self.server.wait_quiet(&self.name, backends, LATE).await;
     }
 
     /// That every place of the pool can be had, and works: no permit is lost.
@@ -217,25 +199,6 @@ fn options_of(config: &Config) -> PgConnectOptions {
         .application_name(config.get_application_name().unwrap())
 }
 
-/// The result, unless that takes too long.
-#[track_caller]
-fn in_time<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    bounded(LATE, Location::caller(), future)
-}
-
-/// The result of many rounds, which together take a while.
-#[track_caller]
-fn in_some_minutes<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    bounded(LATE * 15, Location::caller(), future)
-}
-
-async fn bounded<F: Future>(bound: Duration, at: &Location<'_>, future: F) -> F::Output {
-    match timeout(bound, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("not within {bound:?}, at {at}"),
-    }
-}
-
 async fn pid(connection: &mut PgConnection) -> i32 {
     let pid = sqlx::query_scalar("SELECT pg_backend_pid()");
     in_time(pid.fetch_one(connection)).await.unwrap()
@@ -259,33 +222,6 @@ async fn asleep_on(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// SQL that a test has put together.
 fn sql(text: impl Into<String>) -> AssertSqlSafe<String> {
     AssertSqlSafe(text.into())
-}
-
-/// With `PGDEADLINE_TEST_TRACE` set, everything that is traced is shown, by a
-/// test that fails or with `--nocapture`.
-fn trace_if_asked() {
-    if std::env::var_os("PGDEADLINE_TEST_TRACE").is_some() {
-        let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-        // The first test of the binary has done it.
-        let _ = all.with_test_writer().try_init();
-    }
-}
-
-/// The end that a `run` was told of: by itself, or by the work in it, whoever
-/// noticed first.
-fn ended<T: std::fmt::Debug, E: std::error::Error + 'static>(
-    result: Result<Result<T, E>, Error>,
-) -> Error {
-    match result {
-        Err(error) => error,
-        Ok(Err(error)) => found(&error),
-        Ok(Ok(output)) => panic!("it was not ended: {output:?}"),
-    }
-}
-
-/// The error of pgdeadline's that is found in another.
-fn found(error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::find(error).unwrap_or_else(|| panic!("not pgdeadline's: {error:?}"))
 }
 
 /// The code that the server gave.

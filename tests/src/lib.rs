@@ -9,6 +9,8 @@
 //! | [`black_hole`] | an address that neither accepts nor refuses |
 //! | [`leaks`] | counts of what an operation could leave behind |
 //! | [`listen`](mod@listen) | what `tracing` tells in one test |
+//! | [`bounds`], [`paused`] | bounds for tests on real servers; exact times for those under paused time |
+//! | [`told`], [`truth`] | what callers were told, and whether it is so |
 //! | [`eventually`](mod@eventually) | waiting, with a bound, until something is so |
 //!
 //! How tests are written here:
@@ -23,16 +25,20 @@
 
 pub mod between;
 pub mod black_hole;
+pub mod bounds;
 mod docker;
 pub mod eventually;
 pub mod leaks;
 pub mod listen;
+pub mod paused;
 pub mod proxy;
 pub mod scripted;
 pub mod server;
+pub mod told;
+pub mod truth;
 
 pub use eventually::eventually;
-pub use listen::listen;
+pub use listen::{listen, trace_if_asked};
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -26,3 +26,13 @@ pub fn listen(layer: impl Layer<Registry> + Send + Sync) -> Listening {
         _second: second,
     }
 }
+
+/// With `PGDEADLINE_TEST_TRACE` set, everything that is traced is shown, by a
+/// test that fails or with `--nocapture`.
+pub fn trace_if_asked() {
+    if std::env::var_os("PGDEADLINE_TEST_TRACE").is_some() {
+        let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        // The first test of the binary has done it.
+        let _ = all.with_test_writer().try_init();
+    }
+}

@@ -89,6 +89,7 @@
 //!    reads a connection's first message.
 
 mod accept;
+pub mod answer;
 mod backend;
 mod cancel;
 mod dial;

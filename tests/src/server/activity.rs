@@ -94,6 +94,37 @@ impl Server {
         .await;
     }
 
+    /// Waits until one of the backends with this name runs `query`.
+    ///
+    /// # Panics
+    /// When the bound has passed.
+    pub async fn wait_active(&self, application_name: &str, query: &str, bound: Duration) {
+        let admin = self.admin().await;
+        let what = format_args!("{application_name} works");
+        eventually(bound, what, async || {
+            let backends = self.backends_seen_by(&admin, application_name).await;
+            let mut active = backends.iter().filter(|b| b.state == "active");
+            active.any(|backend| backend.query == query).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until there are so many backends with this name, and none of them
+    /// has anything to do.
+    ///
+    /// # Panics
+    /// When the bound has passed.
+    pub async fn wait_quiet(&self, application_name: &str, backends: usize, bound: Duration) {
+        let admin = self.admin().await;
+        let what = format_args!("{backends} backends of {application_name} are idle");
+        eventually(bound, what, async || {
+            let all = self.backends_seen_by(&admin, application_name).await;
+            let idle = all.iter().all(|backend| backend.state == "idle");
+            (all.len() == backends && idle).then_some(())
+        })
+        .await;
+    }
+
     /// [`Server::backends`] through a client that is there already.
     pub async fn backends_seen_by(&self, admin: &Client, application_name: &str) -> Vec<Backend> {
         ask(admin, "application_name = $1", &[&application_name]).await
