@@ -10,17 +10,8 @@ use crate::stage::*;
 
 #[tokio::test(start_paused = true)]
 async fn idle() {
-    let Stage {
-        net,
-        client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::new().await;
-    drop(client);
-    assert!(backend.wait_close().await, "with a Terminate");
-    ended(relay).await.unwrap();
-    net.assert_quiet().await;
+    let stage = Stage::new().await;
+    stage.leave().assert_ends_well().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,177 +39,105 @@ async fn with_a_farewell_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn with_a_farewell_behind_work_that_is_cancelled() {
     for held in [false, true] {
-        let Stage {
-            net,
-            mut client,
-            mut backend,
-            relay,
-            ..
-        } = Stage::new().await;
-        client.says(say::query(SLEEP)).await;
-        backend.expect(Expect::query(SLEEP)).await;
+        let mut stage = Stage::new().await;
+        stage.asks(SLEEP).await;
         if held {
-            client.says(say::sync()).await;
-            client.hears("Z").await;
+            stage.give_back().await;
         }
-        client.says(say::terminate()).await;
-        drop(client);
-        net.cancel().await.close();
+        stage.client.says(say::terminate()).await;
+        let mut left = stage.leave();
+        left.net.cancel().await.close();
         sleep(ms(10)).await;
-        backend.send(canceled(b'I')).await;
-        assert!(backend.wait_close().await, "with one Terminate");
-        ended(relay).await.unwrap();
-        net.assert_quiet().await;
+        left.backend.send(canceled(b'I')).await;
+        left.assert_ends_well().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_work_in_flight() {
-    let Stage {
-        net,
-        mut client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::new().await;
-    client.says(say::query(SLEEP)).await;
-    backend.expect(Expect::query(SLEEP)).await;
-    drop(client);
-    net.cancel().await.close();
-    backend.send(canceled(b'I')).await;
-    assert!(backend.wait_close().await, "with a Terminate");
-    ended(relay).await.unwrap();
-    net.assert_quiet().await;
+    let mut stage = Stage::new().await;
+    stage.asks(SLEEP).await;
+    let mut left = stage.leave();
+    left.net.cancel().await.close();
+    left.backend.send(canceled(b'I')).await;
+    left.assert_ends_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_work_that_does_not_stop() {
-    let Stage {
-        net,
-        mut client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::new().await;
-    client.says(say::query(SLEEP)).await;
-    backend.expect(Expect::query(SLEEP)).await;
-    answer_cancels(&net);
+    let mut stage = Stage::new().await;
+    stage.asks(SLEEP).await;
+    answer_cancels(&stage.net);
     let began = Instant::now();
-    drop(client);
-    assert!(!backend.wait_close().await);
+    let mut left = stage.leave();
+    assert!(!left.backend.wait_close().await);
     assert_at(began, 2000);
-    assert!(ended(relay).await.unwrap_err().is_retired());
+    assert!(ended(left.relay).await.unwrap_err().is_retired());
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_work_that_has_sent_rows_and_runs_on() {
-    let Stage {
-        net,
-        mut client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::new().await;
-    client.says(say::query("INSERT RETURNING")).await;
-    backend.expect(Expect::query("INSERT RETURNING")).await;
-    backend.send(first_rows(1)).await;
-    client.hears("TD").await;
-    drop(client);
+    let mut stage = Stage::new().await;
+    stage.asks("INSERT RETURNING").await;
+    stage.backend.send(first_rows(1)).await;
+    stage.client.hears("TD").await;
+    let mut left = stage.leave();
     // More than any buffer holds.
     for _ in 0..100 {
-        backend.send(message::rows(1000)).await;
+        left.backend.send(message::rows(1000)).await;
     }
     sleep(ms(5000)).await;
-    backend.send(done("INSERT 0 1", b'I')).await;
-    assert!(backend.wait_close().await, "with a Terminate");
-    ended(relay).await.unwrap();
-    net.assert_quiet().await;
+    left.backend.send(done("INSERT 0 1", b'I')).await;
+    left.assert_ends_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_answers_unread() {
-    let Stage {
-        net,
-        mut client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::on(Net::new(), 1024, |builder| builder).await;
-    client.says(say::query("SELECT many")).await;
-    backend.expect(Expect::query("SELECT many")).await;
-    backend.send(first_rows(1000)).await;
+    let mut stage = Stage::on(Net::new(), 1024, |builder| builder).await;
+    stage.asks("SELECT many").await;
+    stage.backend.send(first_rows(1000)).await;
     sleep(ms(10)).await;
-    drop(client);
-    backend.send(done("SELECT 1000", b'I')).await;
-    assert!(backend.wait_close().await, "with a Terminate");
-    ended(relay).await.unwrap();
-    net.assert_quiet().await;
+    let mut left = stage.leave();
+    left.backend.send(done("SELECT 1000", b'I')).await;
+    left.assert_ends_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_a_transaction() {
     let mut stage = Stage::new().await;
     stage.begin().await;
-    let Stage {
-        net,
-        client,
-        mut backend,
-        relay,
-        ..
-    } = stage;
-    drop(client);
-    backend.expect(Expect::query("ROLLBACK")).await;
-    backend.send(done("ROLLBACK", b'I')).await;
-    assert!(backend.wait_close().await, "with a Terminate");
-    ended(relay).await.unwrap();
-    net.assert_quiet().await;
+    let mut left = stage.leave();
+    left.backend.expect(Expect::query("ROLLBACK")).await;
+    left.backend.send(done("ROLLBACK", b'I')).await;
+    left.assert_ends_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_its_return_waits() {
-    let Stage {
-        net,
-        mut client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::new().await;
-    client.says(say::query(SLEEP)).await;
-    backend.expect(Expect::query(SLEEP)).await;
-    client.says(say::sync()).await;
-    client.hears("Z").await;
-    drop(client);
-    net.cancel().await.close();
+    let mut stage = Stage::new().await;
+    stage.asks(SLEEP).await;
+    stage.give_back().await;
+    let mut left = stage.leave();
+    left.net.cancel().await.close();
     sleep(ms(20)).await;
-    backend.send(canceled(b'I')).await;
-    assert!(backend.wait_close().await, "with a Terminate");
-    ended(relay).await.unwrap();
-    net.assert_quiet().await;
+    left.backend.send(canceled(b'I')).await;
+    left.assert_ends_well().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_its_binding_waits_and_requests_stand_behind_it() {
-    let Stage {
-        net,
-        mut client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::new().await;
-    client.says(say::query(SLEEP)).await;
-    backend.expect(Expect::query(SLEEP)).await;
+    let mut stage = Stage::new().await;
+    stage.asks(SLEEP).await;
     let binding = Binding::check_out(Some(&Context::background()));
     let said = [say::query(&binding.statement()), say::query("UPDATE t")];
-    client.says(said.concat()).await;
-    client.hears("Z").await;
-    drop(client);
-    net.cancel().await.close();
+    stage.client.says(said.concat()).await;
+    stage.client.hears("Z").await;
+    let mut left = stage.leave();
+    left.net.cancel().await.close();
     sleep(ms(20)).await;
-    backend.send(canceled(b'I')).await;
+    left.backend.send(canceled(b'I')).await;
     // Nobody has asked for that UPDATE who is still there.
-    assert!(backend.wait_close().await, "with a Terminate");
-    ended(relay).await.unwrap();
-    net.assert_quiet().await;
+    left.assert_ends_well().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,71 +153,52 @@ async fn in_the_middle_of_a_message() {
         (cut(say::sync(), 4), false),
         (cut(say::terminate(), 2), false),
     ] {
-        let Stage {
-            net,
-            mut client,
-            mut backend,
-            relay,
-            ..
-        } = Stage::new().await;
-        client.says(&said).await;
+        let mut stage = Stage::new().await;
+        stage.client.says(&said).await;
         sleep(ms(10)).await;
         let began = Instant::now();
-        drop(client);
-        let ended = ended(relay).await;
+        let mut left = stage.leave();
+        let ended = ended(left.relay).await;
         assert_at(began, 0);
         assert!(ended.unwrap_err().is_retired(), "{said:?}");
-        while backend.next_or_end().await.is_some() {}
+        while left.backend.next_or_end().await.is_some() {}
         if is_written {
-            net.cancel().await.close();
+            left.net.cancel().await.close();
         }
-        net.assert_quiet().await;
+        left.net.assert_quiet().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_the_middle_of_a_sync_behind_work() {
-    let Stage {
-        net,
-        mut client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::new().await;
-    client.says(say::query(SLEEP)).await;
-    backend.expect(Expect::query(SLEEP)).await;
-    client.says(&say::sync()[..3]).await;
+    let mut stage = Stage::new().await;
+    stage.asks(SLEEP).await;
+    stage.client.says(&say::sync()[..3]).await;
     sleep(ms(10)).await;
-    drop(client);
-    assert!(ended(relay).await.is_err());
-    assert!(!backend.wait_close().await);
-    net.cancel().await.close();
+    let mut left = stage.leave();
+    assert!(ended(left.relay).await.is_err());
+    assert!(!left.backend.wait_close().await);
+    left.net.cancel().await.close();
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_the_middle_of_a_request_behind_a_return_that_waits() {
-    let Stage {
-        net,
-        mut client,
-        mut backend,
-        relay,
-        ..
-    } = Stage::new().await;
-    client.says(say::query(SLEEP)).await;
-    backend.expect(Expect::query(SLEEP)).await;
-    client
+    let mut stage = Stage::new().await;
+    stage.asks(SLEEP).await;
+    stage
+        .client
         .says([&say::sync()[..], &say::query("SELECT 2")[..9]].concat())
         .await;
-    client.hears("Z").await;
-    net.cancel().await.close();
+    stage.client.hears("Z").await;
+    stage.net.cancel().await.close();
     let began = Instant::now();
-    drop(client);
-    assert!(ended(relay).await.unwrap_err().is_retired());
+    let mut left = stage.leave();
+    assert!(ended(left.relay).await.unwrap_err().is_retired());
     assert_at(began, 0);
-    assert!(!backend.wait_close().await);
+    assert!(!left.backend.wait_close().await);
     // It was not seen to stop.
-    net.cancel().await.close();
-    net.assert_quiet().await;
+    left.net.cancel().await.close();
+    left.net.assert_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,30 +213,26 @@ async fn in_copy_in_mode() {
         let mut stage = Stage::new().await;
         stage.asks("COPY t FROM STDIN").await;
         stage.backend.send(message::copy_in_response()).await;
-        let Stage {
-            net,
-            mut client,
-            mut backend,
-            relay,
-            ..
-        } = stage;
-        client.hears("G").await;
-        client.says(&said).await;
+        stage.client.hears("G").await;
+        stage.client.says(&said).await;
         sleep(ms(10)).await;
         let began = Instant::now();
-        drop(client);
+        let mut left = stage.leave();
         if !is_whole {
-            assert!(ended(relay).await.is_err(), "{said:?}");
+            assert!(ended(left.relay).await.is_err(), "{said:?}");
             assert_at(began, 0);
-            while backend.next_or_end().await.is_some() {}
-            net.cancel().await.close();
+            while left.backend.next_or_end().await.is_some() {}
+            left.net.cancel().await.close();
             continue;
         }
-        answer_cancels(&net);
-        while backend.read().await.name() != "CopyFail" {}
-        backend.send(canceled(b'I')).await;
-        assert!(backend.wait_close().await, "{said:?}: with a Terminate");
-        ended(relay).await.unwrap();
+        answer_cancels(&left.net);
+        while left.backend.read().await.name() != "CopyFail" {}
+        left.backend.send(canceled(b'I')).await;
+        assert!(
+            left.backend.wait_close().await,
+            "{said:?}: with a Terminate"
+        );
+        ended(left.relay).await.unwrap();
         assert_at(began, 0);
     }
 }

@@ -108,7 +108,30 @@ impl Stage {
     pub(crate) async fn assert_ends_well(mut self) {
         self.serves_on().await;
         self.give_back().await;
-        drop(self.client);
+        self.leave().assert_ends_well().await;
+    }
+
+    /// The client goes away.
+    pub(crate) fn leave(self) -> Left {
+        Left {
+            net: self.net,
+            backend: self.backend,
+            relay: self.relay,
+        }
+    }
+}
+
+/// What there is once a client has left.
+pub(crate) struct Left {
+    pub net: Net,
+    pub backend: Backend,
+    pub relay: JoinHandle<Result<(), Error>>,
+}
+
+impl Left {
+    /// The server is told good-bye: everything ends in order, and nothing is
+    /// left.
+    pub(crate) async fn assert_ends_well(mut self) {
         assert!(self.backend.wait_close().await, "with a Terminate");
         ended(self.relay).await.unwrap();
         self.net.assert_quiet().await;

@@ -236,19 +236,24 @@ fn come_to_rest(world: &mut World) {
 
 /// Does all that can be done without time passing. Was there anything?
 fn let_all_move(world: &mut World) -> bool {
-    let before = (
-        world.backend.on_the_way(),
-        world.backend.said(),
-        world.attempts.len(),
-    );
-    world.poll(usize::MAX);
-    world.drive();
-    let mut moved = before
-        != (
+    let_all_move_by(world, |world| world.poll(usize::MAX))
+}
+
+/// Does all that can be done without time passing, where the client's task
+/// is polled so. Was there anything?
+pub(super) fn let_all_move_by(world: &mut World, poll: impl FnOnce(&mut World)) -> bool {
+    let left = |world: &World| {
+        (
             world.backend.on_the_way(),
             world.backend.said(),
             world.attempts.len(),
-        );
+            world.unanswered.len(),
+        )
+    };
+    let before = left(world);
+    poll(world);
+    world.drive();
+    let mut moved = before != left(world);
     world.backend.arrive(usize::MAX);
     while world.backend.step(&mut world.random) {
         world.assert_done_well();

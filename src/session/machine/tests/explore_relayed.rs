@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::super::*;
-use super::explore::{cut, number};
+use super::explore::{cut, let_all_move_by, number};
 use super::world::World;
 
 #[test]
@@ -153,38 +153,7 @@ fn come_to_rest(world: &mut World) {
 
 /// Does all that can be done without time passing. Was there anything?
 fn let_all_move(world: &mut World) -> bool {
-    let before = (
-        world.backend.on_the_way(),
-        world.backend.said(),
-        world.attempts.len(),
-        world.unanswered.len(),
-    );
-    world.poll_relayed(usize::MAX);
-    world.drive();
-    let after = (
-        world.backend.on_the_way(),
-        world.backend.said(),
-        world.attempts.len(),
-        world.unanswered.len(),
-    );
-    let mut moved = before != after;
-    world.backend.arrive(usize::MAX);
-    while world.backend.step(&mut world.random) {
-        world.assert_done_well();
-        moved = true;
-    }
-    while !world.attempts.is_empty() {
-        world.step_attempt(0);
-        world.backend.step(&mut world.random);
-        moved = true;
-    }
-    while world.late_signals > 0 {
-        world.late_signals -= 1;
-        world.signal();
-    }
-    moved |= world.backend.said() > 0;
-    world.deliver_up(usize::MAX);
-    moved
+    let_all_move_by(world, |world| world.poll_relayed(usize::MAX))
 }
 
 /// The next holder gets what it asks for.
